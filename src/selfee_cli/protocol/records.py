@@ -1,0 +1,166 @@
+"""Chains that somebody recorded, read back from any of the forms they are kept in.
+
+Published answer files and ``batch`` output (a line a chain, ``whole_generation``), ``ask --json``
+(one object) and ``ask --jsonl`` (one event a line, the last of them the chain).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from selfee_cli.errors import SelfeeError
+from selfee_cli.protocol.chain import (
+    SCHEMA,
+    Chain,
+    ChainEnded,
+    Event,
+    StopReason,
+    TextDelta,
+    Turn,
+    TurnEnded,
+    TurnStarted,
+    parse_chain,
+)
+from selfee_cli.protocol.grammar import TurnId, TurnKind, Verdict
+from selfee_cli.protocol.prompt import split_prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A recorded chain and the number of its question, where it has one."""
+
+    question_id: int | str | None
+    chain: Chain
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the parsed chain as ``show --jsonl`` prints it."""
+        chain = self.chain
+        return {
+            "question_id": self.question_id,
+            "instruction": chain.instruction,
+            "turns": [turn.to_json(measured=False) for turn in chain.turns],
+            "final": chain.final,
+            "final_turn": {
+                "kind": chain.final_turn.id.kind.value,
+                "index": chain.final_turn.id.index,
+            },
+            "revisions": chain.revisions,
+        }
+
+
+def read_records(text: str, *, source: str) -> Iterator[Record]:
+    """Yield the chains recorded in ``text``; ``source`` names it in errors.
+
+    Raises:
+        SelfeeError: a line is not JSON, or the whole holds no chain.
+    """
+    found = False
+    for number, data in _objects(text, source):
+        record = _record(data, f"{source}:{number}")
+        if record is not None:
+            found = True
+            yield record
+    if not found:
+        raise SelfeeError(
+            f"{source} holds no chain",
+            hint="show reads published answer files and the output of ask --json or --jsonl",
+        )
+
+
+def replay(chain: Chain) -> Iterator[Event]:
+    """Yield a finished chain's events, each turn's text as one piece."""
+    for turn in chain.turns:
+        yield TurnStarted(turn.id)
+        yield TextDelta(turn.id, turn.text)
+        yield TurnEnded(turn)
+    yield ChainEnded(chain)
+
+
+def _objects(text: str, source: str) -> Iterable[tuple[int, Any]]:
+    """The numbered JSON values of a file that is one value or one a line."""
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        return _lines(text, source)
+    return [(1, value) for value in (whole if isinstance(whole, list) else [whole])]
+
+
+def _lines(text: str, source: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            raise SelfeeError(
+                f"{source}:{number} is not JSON: {error}",
+                hint="the file may be cut off; nothing after this line was read",
+            ) from error
+
+
+def _record(data: Any, where: str) -> Record | None:
+    if not isinstance(data, dict):
+        raise SelfeeError(f"{where} is not a JSON object")
+    try:
+        if data.get("schema") == SCHEMA:
+            return Record(question_id=data.get("question_id"), chain=_measured(data))
+        if isinstance(data.get("whole_generation"), str):
+            return Record(question_id=data.get("question_id"), chain=_published(data, where))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise SelfeeError(f"{where} is not a chain: {error!r}") from error
+    return None
+
+
+def _published(data: dict[str, Any], where: str) -> Chain:
+    parts = split_prompt(data["whole_generation"])
+    if parts is None:
+        raise SelfeeError(
+            f"{where}: whole_generation does not begin with SelFee's prompt",
+            hint="only chains written by SelFee can be shown",
+        )
+    instruction, input, raw = parts
+    stop = (data.get("metadata") or {}).get("stop_reason")
+    complete = None if stop is None else _is_complete(StopReason(stop))
+    return Chain(
+        instruction=instruction,
+        input=input,
+        turns=parse_chain(raw, complete=complete),
+        stop_reason=None if stop is None else StopReason(stop),
+        raw=raw,
+    )
+
+
+def _is_complete(stop: StopReason) -> bool:
+    return stop in (StopReason.NOT_NEEDED, StopReason.END, StopReason.MAX_REVISIONS)
+
+
+def _measured(data: dict[str, Any]) -> Chain:
+    stop = data.get("stop_reason")
+    return Chain(
+        instruction=data["instruction"],
+        input=data.get("input"),
+        turns=tuple(_turn(turn) for turn in data["turns"]),
+        stop_reason=None if stop is None else StopReason(stop),
+        raw=data.get("raw", ""),
+        usage=data.get("usage", {}),
+        timing=data.get("timing", {}),
+        sampling=data.get("sampling", {}),
+        model=data.get("model", {}),
+    )
+
+
+def _turn(data: dict[str, Any]) -> Turn:
+    verdict = data.get("verdict")
+    return Turn(
+        id=TurnId(TurnKind(data["kind"]), int(data["index"])),
+        text=data["text"],
+        complete=data["complete"],
+        tokens=data.get("tokens", 0),
+        seconds=data.get("seconds", 0.0),
+        verdict=None if verdict is None else Verdict(verdict),
+        score=data.get("score"),
+        enforced=data.get("enforced", False),
+    )
