@@ -1,0 +1,191 @@
+"""Reconstruction: base + delta, in float32, rounded once, in chunks that fit the cache.
+
+Nothing is held but a few chunks, so memory does not grow with the model. Where the delta has one
+row more than the base, in the embedding and the head, that row's base is the mean of the base's
+rows: so SelFee's training began the row of ``[PAD]``.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from selfee_cli.errors import MismatchError
+from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
+from selfee_cli.weights.column_mean import ColumnMean
+from selfee_cli.weights.delta_plan import DeltaPlan, describe_delta, plan_delta
+from selfee_cli.weights.digests import SUMS_NAME, Advance, format_sums, ignore_progress
+from selfee_cli.weights.disk import (
+    WrittenFile,
+    check_space,
+    check_target,
+    staged_directory,
+    write_json,
+    write_text,
+)
+from selfee_cli.weights.dtypes import Codec, DType, Floats, Raw
+from selfee_cli.weights.fingerprint import sampled_fingerprint
+from selfee_cli.weights.manifest import MANIFEST_NAME, Manifest, file_records, tensor_records
+from selfee_cli.weights.sidecars import write_sidecars
+from selfee_cli.weights.storage import TensorInfo, row_ranges
+from selfee_cli.weights.write_behind import WriteBehind
+from selfee_cli.weights.writer import ShardWriter
+
+__all__ = ["DeltaPlan", "DeltaResult", "apply_delta", "describe_delta", "plan_delta"]
+
+CHUNK = 1 << 16
+"""Elements in a chunk: a quarter of a MiB as float32, so that all stages stay in the cache."""
+_SLACK = 64 << 20  # bytes left free beside the weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaResult:
+    """What :func:`apply_delta` made."""
+
+    path: Path
+    manifest: Manifest
+    seconds: float
+    bytes_read: int
+    bytes_written: int
+    notes: tuple[str, ...]
+    """What the user should know, a line each."""
+
+
+def apply_delta(
+    plan: DeltaPlan, out: Path | str, progress: Advance = ignore_progress
+) -> DeltaResult:
+    """Write base + delta into the directory ``out``, which must not exist or be empty.
+
+    Args:
+        plan: What :func:`plan_delta` gave.
+        out: The target. It appears whole, at the end, by one rename; a failure leaves nothing.
+        progress: Is told how many more of the ``plan.input_bytes`` were dealt with.
+
+    Raises:
+        UsageError: The target exists and is not empty.
+        ResourceError: The disk is too small or ran full.
+        MismatchError: A result is not finite, or an input is not whole.
+    """
+    began = time.perf_counter()
+    out = Path(out)
+    check_target(out)
+    check_space(out, plan.output_bytes + _SLACK)
+    with staged_directory(out) as staging:
+        with (
+            open_checkpoint(plan.base) as base,
+            open_checkpoint(plan.delta) as delta,
+            ShardWriter(staging, plan.shards) as writer,
+        ):
+            capacity = max(CHUNK, *(info.row_size for info in plan.tensors))
+            adder = Adder(base, delta, capacity)
+            with WriteBehind(writer, capacity * plan.dtype.itemsize) as pipe:
+                for info in plan.tensors:
+                    _add_tensor(adder, info, pipe, progress)
+        files, notes = write_sidecars(plan, staging)
+        manifest = _write_manifest(plan, staging, writer, files)
+    return DeltaResult(
+        path=out,
+        manifest=manifest,
+        seconds=time.perf_counter() - began,
+        bytes_read=plan.input_bytes,
+        bytes_written=plan.output_bytes,
+        notes=notes,
+    )
+
+
+class Adder:
+    """Computes base + delta chunk by chunk, in float32, in scratch space that is made once."""
+
+    def __init__(self, base: Checkpoint, delta: Checkpoint, capacity: int) -> None:
+        self.codec = Codec(capacity)
+        self.capacity = capacity
+        self._base = base
+        self._delta = delta
+        self._raw = np.empty(capacity, np.float32)
+        self._sum = np.empty(capacity, np.float32)
+        self._other = np.empty(capacity, np.float32)
+        self._mean: ColumnMean | None = None
+
+    def begin(self, name: str) -> None:
+        """Begin a tensor, whose chunks must then come in order."""
+        base, delta = self._base.tensors[name], self._delta.tensors[name]
+        grows = delta.rows > base.rows
+        self._mean = ColumnMean(base.rows, base.row_size) if grows else None
+
+    def add(self, name: str, start: int, stop: int) -> Floats:
+        """Give rows ``start`` to ``stop`` of the sum, flat; valid until the next call."""
+        base = self._base.tensors[name]
+        columns = base.row_size
+        size = (stop - start) * columns
+        total, other = self._sum[:size], self._other[:size]
+        middle = max(start, min(stop, base.rows))  # rows from here on are the base's mean
+        if middle > start:
+            values = total[: (middle - start) * columns]
+            self._load(self._base, name, start, middle, values)
+            if self._mean is not None:
+                self._mean.add(values.reshape(-1, columns))
+        if stop > middle:
+            assert self._mean is not None
+            total[(middle - start) * columns :].reshape(-1, columns)[:] = self._mean.mean()
+        self._load(self._delta, name, start, stop, other)
+        np.add(total, other, out=total)
+        return total
+
+    def input_bytes(self, name: str, start: int, stop: int) -> int:
+        """Give the bytes that :meth:`add` read for these rows."""
+        base, delta = self._base.tensors[name], self._delta.tensors[name]
+        from_base = max(0, min(stop, base.rows) - start) * base.dtype.itemsize
+        return base.row_size * (from_base + (stop - start) * delta.dtype.itemsize)
+
+    def _load(self, checkpoint: Checkpoint, name: str, start: int, stop: int, out: Floats) -> None:
+        dtype = checkpoint.tensors[name].dtype
+        raw: Raw = out if dtype is DType.F32 else self._raw.view(np.uint16)[: out.size]
+        checkpoint.read_rows_into(name, start, stop, raw.reshape(stop - start, -1))
+        if dtype is not DType.F32:
+            self.codec.decode(raw, dtype, out)
+
+
+def _add_tensor(adder: Adder, info: TensorInfo, pipe: WriteBehind, progress: Advance) -> None:
+    adder.begin(info.name)
+    for start, stop in row_ranges(info, CHUNK):
+        with np.errstate(over="ignore", invalid="ignore"):  # told below, with the tensor's name
+            total = adder.add(info.name, start, stop)
+        out = pipe.buffer(total.size, info.dtype.raw)
+        peak = adder.codec.encode(total, info.dtype, out)
+        if not peak < info.dtype.overflow:
+            raise _not_finite(info, peak)
+        pipe.write(info.name, out)
+        progress(adder.input_bytes(info.name, start, stop))
+
+
+def _not_finite(info: TensorInfo, peak: float) -> MismatchError:
+    if np.isfinite(peak):
+        return MismatchError(
+            f"{info.name} has a value of {peak:.6g}, too large for {info.dtype.torch_name}",
+            hint="--dtype bfloat16 and --dtype float32 hold it",
+        )
+    return MismatchError(
+        f"{info.name} is not finite: NaN or infinity came out",
+        hint="the base or the delta is damaged: selfee verify tells which",
+    )
+
+
+def _write_manifest(
+    plan: DeltaPlan, staging: Path, writer: ShardWriter, files: list[WrittenFile]
+) -> Manifest:
+    with open_checkpoint(staging) as made:
+        fingerprint = sampled_fingerprint(made)
+    files = sorted([*writer.files, *files], key=lambda file: file.name)
+    manifest = Manifest(
+        dtype=plan.dtype.torch_name,
+        fingerprint=fingerprint,
+        made_from={role: origin.to_json() for role, origin in plan.origins.items()},
+        files=file_records(files),
+        tensors=tensor_records(writer.tensors),
+    )
+    files.append(write_json(staging / MANIFEST_NAME, manifest.to_json()))
+    write_text(staging / SUMS_NAME, format_sums((file.name, file.sha256) for file in files))
+    return manifest

@@ -1,0 +1,78 @@
+"""Digests of files, and the text files that list them (``SHA256SUMS``, ``checklist.chk``)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from selfee_cli.errors import SelfeeError
+from selfee_cli.weights.storage import DataFile
+
+SUMS_NAME = "SHA256SUMS"
+CHECKLIST_NAME = "checklist.chk"
+MAX_LIST = 16 << 20
+"""Bytes of a list of digests."""
+_CHUNK = 1 << 20
+_LINE = re.compile(r"\\?([0-9a-fA-F]{32}|[0-9a-fA-F]{64}) [ *](.+)")
+
+Advance = Callable[[int], None]
+"""Is told how many more bytes were dealt with."""
+
+
+def ignore_progress(count: int) -> None:
+    """Do nothing with progress."""
+
+
+def hash_file(
+    path: Path,
+    *,
+    algorithm: Literal["sha256", "md5"] = "sha256",
+    start: int = 0,
+    count: int | None = None,
+    advance: Advance = ignore_progress,
+) -> str:
+    """Give the hexadecimal digest of a file, or of ``count`` of its bytes from ``start``."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    buffer = memoryview(bytearray(_CHUNK))
+    with DataFile(path) as file:
+        end = file.size if count is None else start + count
+        for at in range(start, end, _CHUNK):
+            part = buffer[: min(_CHUNK, end - at)]
+            file.read_into(at, part)
+            digest.update(part)
+            advance(part.nbytes)
+    return digest.hexdigest()
+
+
+def format_sums(digests: Iterable[tuple[str, str]]) -> str:
+    """Give (name, digest) pairs as the text that ``sha256sum -c`` reads."""
+    return "".join(f"{digest}  {name}\n" for name, digest in digests)
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Give name to digest of a file that sha256sum or md5sum wrote."""
+    with DataFile(path) as file:
+        if file.size > MAX_LIST:
+            raise SelfeeError(f"{path} has {file.size:,} bytes, over {MAX_LIST:,}")
+        text = file.read_bytes(0, file.size).decode("utf-8", "replace")
+    digests: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line)
+        if not match:
+            raise SelfeeError(f"{path}, line {number}: no digest and file name")
+        name = match[2].removeprefix("./")
+        if not is_plain_name(name):
+            raise SelfeeError(f"{path}, line {number}: {name!r:.80} is no file beside it")
+        if digests.setdefault(name, match[1].lower()) != match[1].lower():
+            raise SelfeeError(f"{path} gives two digests for {name}")
+    return digests
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is that of a file in the same directory."""
+    return name not in ("", ".", "..") and not re.search(r"[/\\\0]", name)

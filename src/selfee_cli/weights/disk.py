@@ -1,0 +1,143 @@
+"""What disks do to a program: running full, and keeping less than was written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from selfee_cli.errors import ResourceError, SelfeeError, UsageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenFile:
+    """A finished file."""
+
+    name: str
+    size: int  # bytes
+    sha256: str
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Make a full disk a :class:`~selfee_cli.errors.ResourceError`, other faults plain errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise ResourceError(
+                f"no space left where {path} is: {error.strerror}",
+                hint="free some space or choose another place",
+            ) from error
+        raise SelfeeError(f"cannot write to {path}: {error.strerror}") from error
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Allocate a file's blocks at once, where the system can: a full disk shows now, not later."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        # some file systems cannot: then the writes themselves will tell
+
+
+def write_text(path: Path, text: str) -> WrittenFile:
+    """Write a UTF-8 file, synced, and say what was written."""
+    data = text.encode()
+    with disk_errors(path.parent), path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return WrittenFile(name=path.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def write_json(path: Path, value: object) -> WrittenFile:
+    """Write a JSON file, synced, and say what was written."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file aside and rename it: readers see the old file or the new one."""
+    aside = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    try:
+        write_text(aside, text)
+        with disk_errors(path.parent):
+            aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def check_target(target: Path) -> None:
+    """Refuse a target directory that exists and is not empty."""
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if target.exists() or target.is_symlink():
+        state = "is not empty" if target.is_dir() else "is a file"
+        raise UsageError(
+            f"{target} {state}", hint="give a directory that does not exist yet; nothing is removed"
+        )
+
+
+def check_space(target: Path, needed: int) -> None:
+    """Refuse work whose ``needed`` bytes do not fit where ``target`` is to be."""
+    existing = target
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise ResourceError(
+            f"{target} needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free there",
+            hint="free some space or choose another place",
+        )
+
+
+@contextmanager
+def staged_directory(target: Path) -> Iterator[Path]:
+    """Give a directory beside ``target`` that becomes ``target`` if the block succeeds.
+
+    The block's files must be synced by itself. On any failure, Ctrl-C included, the directory is
+    removed, with the parents that were made for it.
+    """
+    target = target.resolve()
+    made = [parent for parent in target.parents if not parent.exists()]
+    staging = target.parent / f".{target.name}.partial-{secrets.token_hex(4)}"
+    try:
+        with disk_errors(target.parent):
+            staging.mkdir(parents=True)
+        yield staging
+        with disk_errors(target.parent):
+            _sync_directory(staging)
+            staging.rename(target)
+            _sync_directory(target.parent)
+    except BaseException:
+        if staging.exists():
+            shutil.rmtree(staging, ignore_errors=True)
+        for parent in made:
+            if parent.exists() and not any(parent.iterdir()):
+                parent.rmdir()
+        raise
+
+
+def _sync_directory(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return  # not every system opens directories
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

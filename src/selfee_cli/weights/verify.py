@@ -1,0 +1,262 @@
+"""Comparing a directory of weights with what is known of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from selfee_cli.errors import NotFoundError, SelfeeError
+from selfee_cli.weights.checkpoint import find_layout
+from selfee_cli.weights.digests import (
+    CHECKLIST_NAME,
+    SUMS_NAME,
+    Advance,
+    hash_file,
+    ignore_progress,
+    read_sums,
+)
+from selfee_cli.weights.manifest import MANIFEST_NAME, FileRecord, Manifest, read_manifest
+from selfee_cli.weights.releases import RELEASES, TOKENIZER, candidates, recognise
+from selfee_cli.weights.safetensors_file import read_safetensors_header
+from selfee_cli.weights.storage import DataFile
+
+Authority = Literal["manifest", "sums", "checklist", "releases"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One thing that is not as it should be."""
+
+    file: str
+    reason: str
+    tensor: str | None = None
+    expected: str | None = None
+    found: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.tensor}" if self.tensor else self.file
+        digests = f": expected {self.expected}, found {self.found}" if self.expected else ""
+        return f"{where}: {self.reason}{digests}"
+
+    def to_json(self) -> dict[str, str | None]:
+        """Give the JSON form."""
+        return {
+            "file": self.file,
+            "tensor": self.tensor,
+            "reason": self.reason,
+            "expected": self.expected,
+            "found": self.found,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """What is known of a directory: digests by file name, and where they come from."""
+
+    authority: Authority
+    source: str
+    """In words."""
+    digests: Mapping[str, tuple[str, ...]]
+    """File name to the digests that are right for it."""
+    algorithm: Literal["sha256", "md5"] = "sha256"
+    manifest: Manifest | None = None
+
+    def total_bytes(self, path: Path) -> int:
+        """Give the bytes there are to hash."""
+        files = [path / name for name in self.digests]
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def expectation(path: Path) -> Expectation:
+    """Give the best that is known of a directory: manifest, sums, checklist, or known releases.
+
+    :class:`~selfee_cli.errors.NotFoundError` where nothing is known.
+    """
+    if not path.is_dir():
+        raise NotFoundError(f"there is no directory {path}")
+    manifest = read_manifest(path)
+    if manifest is not None:
+        digests = {name: (record.sha256,) for name, record in manifest.files.items()}
+        return Expectation(
+            authority="manifest", source=MANIFEST_NAME, digests=digests, manifest=manifest
+        )
+    lists: tuple[tuple[Authority, str], ...] = (("sums", SUMS_NAME), ("checklist", CHECKLIST_NAME))
+    for authority, name in lists:
+        if (path / name).exists():
+            listed = read_sums(path / name)
+            lengths = {len(digest) for digest in listed.values()}
+            if len(lengths) != 1:
+                raise SelfeeError(f"{path / name} lists no digests, or of two kinds")
+            return Expectation(
+                authority=authority,
+                source=name,
+                digests={file: (digest,) for file, digest in listed.items()},
+                # Meta's checklist.chk is of md5sum, though some tools read it as SHA-256
+                algorithm="md5" if lengths == {32} else "sha256",
+            )
+    find_layout(path)  # refuses what holds no weights
+    names = sorted(entry.name for entry in path.iterdir())
+    known = {name: tuple(f.sha256 for f in candidates(name)) for name in names}
+    known = {name: digests for name, digests in known.items() if digests}
+    if not known.keys() - {TOKENIZER.name}:
+        raise _nothing_known(path)
+    return Expectation(authority="releases", source="the known releases of LLaMA", digests=known)
+
+
+def verify(
+    path: Path | str, expected: Expectation | None = None, progress: Advance = ignore_progress
+) -> Iterator[Fault]:
+    """Hash every file that is known and give each fault, as it is found.
+
+    Args:
+        path: A directory of weights.
+        expected: What :func:`expectation` gave; computed where it is None.
+        progress: Is told how many more bytes were hashed.
+    """
+    path = Path(path)
+    expected = expected or expectation(path)
+    if expected.authority == "releases":
+        yield from _check_releases(path, expected, progress)
+        return
+    for name, digests in expected.digests.items():
+        record = expected.manifest.files.get(name) if expected.manifest else None
+        fault = _check_file(path / name, digests, record, expected, progress)
+        if fault is not None:
+            yield from _by_tensor(path / name, fault, expected.manifest)
+    if expected.manifest is not None:
+        yield from _check_sums(path, expected.manifest)
+    yield from _extra_weights(path, expected)
+
+
+def _check_file(
+    file: Path,
+    digests: tuple[str, ...],
+    record: FileRecord | None,
+    expected: Expectation,
+    progress: Advance,
+) -> Fault | None:
+    if not file.is_file():
+        return Fault(file=file.name, reason="it is missing")
+    size = file.stat().st_size
+    if record is not None and size < record.size:
+        return Fault(
+            file=file.name, reason=f"it is truncated: {size:,} bytes instead of {record.size:,}"
+        )
+    found = hash_file(file, algorithm=expected.algorithm, advance=progress)
+    if found in digests:
+        return None
+    return Fault(
+        file=file.name, reason="the digest differs", expected=" or ".join(digests), found=found
+    )
+
+
+def _check_releases(path: Path, expected: Expectation, progress: Advance) -> Iterator[Fault]:
+    """Find the release that most files belong to and hold every file against it.
+
+    Names such as ``pytorch_model-00001-of-00002.bin`` are everyone's, so a digest that is not known
+    means something only beside others that are.
+    """
+    found = {name: hash_file(path / name, advance=progress) for name in expected.digests}
+    matched = Counter(f.release for f in recognise(found.values()) if f is not TOKENIZER)
+    if not matched:
+        raise _nothing_known(path)
+    ((release, _),) = matched.most_common(1)
+    for file in (*RELEASES, TOKENIZER):
+        if file.release == release and file.name not in found:
+            yield Fault(file=file.name, reason=f"it is missing from {release}")
+        elif (
+            file.release in (release, TOKENIZER.release)
+            and found.get(file.name, file.sha256) != file.sha256
+        ):
+            yield Fault(
+                file=file.name,
+                reason=f"it is not that of {release}",
+                expected=file.sha256,
+                found=found[file.name],
+            )
+
+
+def _nothing_known(path: Path) -> NotFoundError:
+    return NotFoundError(
+        f"nothing is known of {path}: no {MANIFEST_NAME}, {SUMS_NAME} or {CHECKLIST_NAME}, "
+        "no file of a known release",
+        hint=f"record it now, to check it later: selfee checksum {path}",
+    )
+
+
+def _by_tensor(file: Path, fault: Fault, manifest: Manifest | None) -> Iterator[Fault]:
+    """Say which tensors of a faulty file are wrong; the file itself where none is."""
+    records = manifest.tensors if manifest else {}
+    wanted = {name: record for name, record in records.items() if record.file == file.name}
+    if not wanted or fault.found is None:
+        yield fault
+        return
+    try:
+        with DataFile(file) as data:
+            stored = read_safetensors_header(data)
+    except SelfeeError as error:
+        yield Fault(
+            file=fault.file, reason=error.message, expected=fault.expected, found=fault.found
+        )
+        return
+    named = False
+    for name, record in wanted.items():
+        if name not in stored:
+            named = True
+            yield Fault(file=file.name, tensor=name, reason="it is missing")
+            continue
+        found = hash_file(file, start=stored[name].offset, count=stored[name].nbytes)
+        if found != record.sha256:
+            named = True
+            yield Fault(
+                file=file.name,
+                tensor=name,
+                reason="the digest differs",
+                expected=record.sha256,
+                found=found,
+            )
+    if not named:
+        yield Fault(
+            file=fault.file,
+            reason="every tensor is right, but the header differs",
+            expected=fault.expected,
+            found=fault.found,
+        )
+
+
+def _check_sums(path: Path, manifest: Manifest) -> Iterator[Fault]:
+    """Hold the manifest and ``SHA256SUMS`` against each other."""
+    if not (path / SUMS_NAME).exists():
+        yield Fault(file=SUMS_NAME, reason="it is missing")
+        return
+    try:
+        sums = read_sums(path / SUMS_NAME)
+    except SelfeeError as error:
+        yield Fault(file=SUMS_NAME, reason=error.message)
+        return
+    wanted = {name: record.sha256 for name, record in manifest.files.items()}
+    wanted[MANIFEST_NAME] = hash_file(path / MANIFEST_NAME)
+    for name in sorted(wanted.keys() | sums.keys()):
+        if wanted.get(name) != sums.get(name):
+            yield Fault(
+                file=SUMS_NAME,
+                reason=f"it and {MANIFEST_NAME} do not agree on {name}",
+                expected=sums.get(name, "no digest"),
+                found=wanted.get(name, "no digest"),
+            )
+
+
+def _extra_weights(path: Path, expected: Expectation) -> Iterator[Fault]:
+    try:
+        _, weights = find_layout(path)
+    except NotFoundError:
+        return  # the missing files are told by name
+    except SelfeeError as error:
+        yield Fault(file=path.name, reason=error.message)
+        return
+    for name in weights:
+        if name not in expected.digests:
+            yield Fault(file=name, reason=f"{expected.source} does not know this file")

@@ -1,0 +1,181 @@
+"""Writing safetensors shards of bounded size, digested while they are written.
+
+Everything is planned from the tensors' shapes first, so every header and file name is known before
+the first byte of data. The eight bytes of header length are written last: a file cut short before
+that is refused by every reader, instead of opening with tensors of zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from selfee_cli.weights.disk import WrittenFile, disk_errors, reserve, write_json
+from selfee_cli.weights.dtypes import Raw, byte_view
+from selfee_cli.weights.storage import TensorInfo
+
+INDEX_NAME = "model.safetensors.index.json"
+SHARD_SIZE = 5_000_000_000
+"""Bytes: the default bound of a shard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenTensor:
+    """A finished tensor: its digest is over its raw little-endian bytes."""
+
+    info: TensorInfo
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardPlan:
+    """A file to be: its tensors in order, and everything before their data."""
+
+    name: str
+    tensors: tuple[TensorInfo, ...]
+    head: bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the finished file."""
+        return len(self.head) + sum(info.nbytes for info in self.tensors)
+
+
+def plan_shards(tensors: Sequence[TensorInfo], shard_size: int) -> list[ShardPlan]:
+    """Divide tensors, in order, into files of at most ``shard_size`` bytes of data.
+
+    A tensor that is larger by itself has a file of its own.
+    """
+    groups: list[list[TensorInfo]] = []
+    filled = 0
+    for info in tensors:
+        if not groups or filled + info.nbytes > shard_size:
+            groups.append([])
+            filled = 0
+        groups[-1].append(info)
+        filled += info.nbytes
+    count = len(groups)
+    names = [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
+    names = ["model.safetensors"] if count == 1 else names
+    return [
+        ShardPlan(name=name, tensors=tuple(group), head=_head(group))
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _head(tensors: Sequence[TensorInfo]) -> bytes:
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for info in tensors:
+        header[info.name] = {
+            "dtype": info.dtype.value,
+            "shape": list(info.shape),
+            "data_offsets": [at, at + info.nbytes],
+        }
+        at += info.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the data begin on a multiple of 8
+    return len(text).to_bytes(8, "little") + text
+
+
+class ShardWriter:
+    """Writes planned shards into a directory, one open at a time.
+
+    A context manager. Data come by :meth:`write`, tensors in the planned order. Leaving without an
+    error finishes the last file and writes the index where there is more than one shard;
+    :attr:`files` and :attr:`tensors` then describe what was written.
+    """
+
+    def __init__(self, directory: Path, shards: Sequence[ShardPlan]) -> None:
+        self.directory = directory
+        self.shards = shards
+        self.files: list[WrittenFile] = []
+        self.tensors: list[WrittenTensor] = []
+        self._queue = [(shard, info) for shard in shards for info in shard.tensors]
+        self._next = 0  # tensors begun
+        self._left = 0  # bytes still to come of the open tensor
+        self._file: BinaryIO | None = None
+        self._file_digest = hashlib.sha256()
+        self._tensor_digest = hashlib.sha256()
+
+    def write(self, name: str, data: Raw) -> None:
+        """Append ``data``, raw, to the tensor ``name``, which must be the one that is due."""
+        if not self._left:
+            self._begin_tensor()
+        shard, info = self._queue[self._next - 1]
+        if name != info.name or data.nbytes > self._left or data.dtype != info.dtype.raw:
+            raise ValueError(f"{data.nbytes} bytes of {name}: due are {self._left} of {info.name}")
+        assert self._file is not None
+        view = byte_view(np.ascontiguousarray(data))
+        with disk_errors(self.directory):
+            self._file.write(view)
+        self._file_digest.update(view)
+        self._tensor_digest.update(view)
+        self._left -= view.nbytes
+        if not self._left:
+            digest = self._tensor_digest.hexdigest()
+            self.tensors.append(WrittenTensor(info=info, file=shard.name, sha256=digest))
+            if info is shard.tensors[-1]:
+                self._finish_file(shard)
+
+    def _begin_tensor(self) -> None:
+        if self._next == len(self._queue):
+            raise ValueError("every tensor was written")
+        shard, info = self._queue[self._next]
+        if info is shard.tensors[0]:
+            self._begin_file(shard)
+        self._next += 1
+        self._left = info.nbytes
+        self._tensor_digest = hashlib.sha256()
+
+    def _begin_file(self, shard: ShardPlan) -> None:
+        with disk_errors(self.directory):
+            self._file = (self.directory / shard.name).open("xb", buffering=0)
+            reserve(self._file, shard.nbytes)
+            self._file.write(bytes(8) + shard.head[8:])
+        self._file_digest = hashlib.sha256(shard.head)
+
+    def _finish_file(self, shard: ShardPlan) -> None:
+        assert self._file is not None
+        with disk_errors(self.directory):
+            self._file.seek(0)
+            self._file.write(shard.head[:8])
+            os.fsync(self._file.fileno())
+            self._file.close()
+        self._file = None
+        self.files.append(
+            WrittenFile(name=shard.name, size=shard.nbytes, sha256=self._file_digest.hexdigest())
+        )
+
+    def _write_index(self) -> None:
+        index = {
+            "metadata": {"total_size": sum(t.info.nbytes for t in self.tensors)},
+            "weight_map": {t.info.name: t.file for t in self.tensors},
+        }
+        self.files.append(write_json(self.directory / INDEX_NAME, index))
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        if error is None:
+            if self._left or self._next != len(self._queue):
+                raise ValueError("not every tensor was written")
+            if len(self.shards) > 1:
+                self._write_index()
