@@ -1,0 +1,63 @@
+"""The interface every engine has: new ids in, logits out, and a way back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Engine(ABC):
+    """A causal model with a key/value cache.
+
+    ``ids`` are the tokens that the cache holds, in order. Rolling back is cheap: ``truncate``
+    sets a length, and the next ``forward`` writes over what lies beyond it.
+    """
+
+    name: str
+    context_length: int
+    """The most tokens that the cache may hold."""
+    vocab_size: int
+    device: str
+    dtype: str
+    parameters: int
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+
+    def forward(self, ids: Sequence[int], *, last: int = 1) -> torch.Tensor:
+        """Add ``ids`` to the cache and return the logits of the last ``last`` of them.
+
+        Returns:
+            float tensor of shape (last, vocab_size), on the engine's device.
+
+        Raises:
+            ValueError: no ids, an id outside the vocabulary, or more than the context holds.
+                These are checked here because on a GPU they would end the process.
+        """
+        if not ids or not 0 < last <= len(ids):
+            raise ValueError(f"{len(ids)} ids, logits of the last {last} asked for")
+        if len(self.ids) + len(ids) > self.context_length:
+            raise ValueError(f"{len(self.ids)} + {len(ids)} ids exceed {self.context_length}")
+        if min(ids) < 0 or max(ids) >= self.vocab_size:
+            raise ValueError(f"an id lies outside the vocabulary of {self.vocab_size}")
+        logits = self._forward(ids, last)
+        self.ids.extend(ids)
+        return logits
+
+    def truncate(self, length: int) -> None:
+        """Keep only the first ``length`` tokens in the cache."""
+        if not 0 <= length <= len(self.ids):
+            raise ValueError(f"cannot cut a cache of {len(self.ids)} tokens to {length}")
+        if length < len(self.ids):
+            self._truncate(length)
+            del self.ids[length:]
+
+    @abstractmethod
+    def _forward(self, ids: Sequence[int], last: int) -> torch.Tensor: ...
+
+    @abstractmethod
+    def _truncate(self, length: int) -> None: ...

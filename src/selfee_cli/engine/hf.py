@@ -1,0 +1,88 @@
+"""An engine over transformers: every causal model that library knows, and the native's oracle."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.utils import logging
+
+from selfee_cli.engine.base import Engine
+from selfee_cli.errors import SelfeeError
+
+
+class TransformersEngine(Engine):
+    """``AutoModelForCausalLM`` on one device, batch one."""
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        context_length: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._model = _load(path, device, dtype)
+        config = self._model.config.get_text_config()
+        trained = int(getattr(config, "max_position_embeddings", None) or 2048)
+        if context_length is not None and context_length > trained:
+            raise SelfeeError(
+                f"--context {context_length} exceeds the {trained} this model was made for",
+                hint="the native engine stretches LLaMA models: --engine native",
+            )
+        self.context_length = context_length or trained
+        self.vocab_size = int(config.vocab_size)
+        self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
+        self._device = device
+        self.parameters = self._model.num_parameters()
+        signature = inspect.signature(inspect.unwrap(self._model.forward)).parameters
+        # The cache's keyword changes its name between the supported versions.
+        self._keyword = "cache" if "cache" in signature else "past_key_values"
+        self._cache: Any = DynamicCache()
+
+    @torch.inference_mode()
+    def _forward(self, ids: Sequence[int], last: int) -> torch.Tensor:
+        past = len(self.ids)
+        positions = torch.arange(past, past + len(ids), device=self._device)[None]
+        output = self._model(
+            input_ids=torch.tensor([ids], device=self._device),
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=last,
+            **{self._keyword: self._cache},
+        )
+        logits: torch.Tensor = output.logits[0, -last:]
+        return logits
+
+    def _truncate(self, length: int) -> None:
+        # `crop` differs between the supported versions; the tensors do not.
+        for layer in self._cache.layers:
+            layer.keys = layer.keys[..., :length, :]
+            layer.values = layer.values[..., :length, :]
+
+
+def _load(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, output_loading_info=True, local_files_only=True
+        )
+        model, report = loaded
+    except (ValueError, OSError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise SelfeeError(f"transformers cannot load {path}: {first}") from error
+    if report["missing_keys"]:  # they would be random numbers
+        names = sorted(report["missing_keys"])
+        raise SelfeeError(
+            f"{path} lacks {len(names)} tensors, among them {names[0]}",
+            hint="is the download complete? `selfee inspect` lists what is there",
+        )
+    return model.to(device).eval()

@@ -1,0 +1,158 @@
+"""From a directory to a model that runs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfee_cli.engine.base import Engine
+from selfee_cli.engine.device import pick_device, pick_dtype
+from selfee_cli.engine.native import NativeEngine, unsupported
+from selfee_cli.engine.tokenizer import Tokenizer, load_tokenizer
+from selfee_cli.errors import ResourceError, SelfeeError, UsageError
+from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
+from selfee_cli.weights.fingerprint import sampled_fingerprint
+from selfee_cli.weights.identity import describe_delta
+
+# A small network's matrices are done before a second thread has woken up.
+_ONE_THREAD = 20_000_000
+
+ENGINES = ("auto", "native", "transformers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How to load a model; every ``auto`` is decided by the machine and the checkpoint."""
+
+    engine: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """An engine, its tokenizer and where they came from."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+    path: Path
+    fingerprint: str
+    load_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ``model`` object of ``ask --json``."""
+        return {
+            "path": str(self.path),
+            "parameters": self.engine.parameters,
+            "dtype": self.engine.dtype,
+            "device": self.engine.device,
+            "engine": self.engine.name,
+            "context": self.engine.context_length,
+            "fingerprint": self.fingerprint,
+        }
+
+
+def load_model(
+    path: Path,
+    options: LoadOptions | None = None,
+    *,
+    started: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> LoadedModel:
+    """Load the checkpoint directory ``path``.
+
+    ``started`` is called once with the bytes to load, ``progress`` with the bytes of each step.
+
+    Raises:
+        NotFoundError: no checkpoint or no tokenizer is there.
+        SelfeeError: the directory holds a delta, or a model that no engine can run.
+        ResourceError: the model does not fit into the device's memory.
+    """
+    options = options or LoadOptions()
+    began = time.perf_counter()
+    if options.engine not in ENGINES:
+        raise UsageError(f"--engine {options.engine} is unknown", hint=", ".join(ENGINES))
+    with open_checkpoint(path) as checkpoint:
+        _refuse_delta(checkpoint)
+        tokenizer = load_tokenizer(path)
+        kind = _engine_for(checkpoint, options.engine)
+        device = pick_device(options.device)
+        parameters = checkpoint.parameters
+        dtype = pick_dtype(options.dtype, device, stored=_stored(checkpoint), parameters=parameters)
+        if device.type == "cpu" and parameters < _ONE_THREAD:
+            torch.set_num_threads(1)
+        fingerprint = sampled_fingerprint(checkpoint)
+        started(checkpoint.nbytes)
+        try:
+            engine: Engine
+            if kind == "native":
+                engine = NativeEngine(
+                    checkpoint,
+                    device=device,
+                    dtype=dtype,
+                    context_length=options.context_length,
+                    progress=progress,
+                )
+            else:
+                from selfee_cli.engine.hf import TransformersEngine
+
+                engine = TransformersEngine(
+                    path, device=device, dtype=dtype, context_length=options.context_length
+                )
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise out_of_memory(device, parameters, dtype) from error
+    return LoadedModel(
+        engine=engine,
+        tokenizer=tokenizer,
+        path=path,
+        fingerprint=fingerprint,
+        load_seconds=time.perf_counter() - began,
+    )
+
+
+def out_of_memory(device: torch.device, parameters: int, dtype: torch.dtype) -> ResourceError:
+    """Return the error that says what did not fit where."""
+    gigabytes = parameters * dtype.itemsize / 1e9
+    smaller = "--dtype bfloat16" if dtype.itemsize == 4 else "--device cpu"
+    return ResourceError(
+        f"{gigabytes:.1f} GB of weights and the context do not fit into the memory of {device}",
+        hint=f"try {smaller}, or a shorter --context",
+    )
+
+
+def _refuse_delta(checkpoint: Checkpoint) -> None:
+    reason = describe_delta(checkpoint)
+    if reason is not None:
+        raise SelfeeError(
+            f"{checkpoint.path} is a delta, not a model: {reason}",
+            hint=f"selfee apply-delta --base BASE --delta {checkpoint.path} --out DIR",
+        )
+
+
+def _engine_for(checkpoint: Checkpoint, wanted: str) -> str:
+    reason = unsupported(checkpoint.config)
+    if wanted == "native" and reason is not None:
+        raise SelfeeError(
+            f"the native engine cannot run {checkpoint.path}: {reason}",
+            hint="--engine transformers",
+        )
+    if wanted == "transformers" and checkpoint.layout == "meta":
+        raise SelfeeError(
+            "transformers cannot load Meta's layout", hint="--engine native reads it directly"
+        )
+    return wanted if wanted != "auto" else "transformers" if reason else "native"
+
+
+def _stored(checkpoint: Checkpoint) -> str:
+    """The format that most weights are stored in."""
+    counts: Counter[str] = Counter()
+    for info in checkpoint.tensors.values():
+        counts[info.dtype.torch_name] += info.size
+    return max(counts, key=lambda name: counts[name])

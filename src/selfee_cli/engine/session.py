@@ -1,0 +1,121 @@
+"""A conversation with a model: one chain a question, the history kept as the model saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from selfee_cli.engine.decoder import Decoder
+from selfee_cli.engine.loading import LoadedModel
+from selfee_cli.engine.options import AskOptions
+from selfee_cli.errors import UsageError
+from selfee_cli.protocol.chain import (
+    Chain,
+    ChainEnded,
+    Event,
+    HistoryDropped,
+    TokenIds,
+)
+from selfee_cli.protocol.driver import ChainDriver
+from selfee_cli.protocol.prompt import Exchange, render_prompt
+
+# A prompt is refused, or the oldest exchange dropped, where it leaves less than this for a chain.
+_LEAST_ROOM = 64
+
+
+class Session:
+    """A model and the exchanges so far. One chain at a time."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.model = model
+        self.history: list[Exchange] = []
+
+    def ask(
+        self,
+        instruction: str,
+        *,
+        input: str | None = None,
+        options: AskOptions | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Event]:
+        """Write one chain and yield its events as they happen; then remember its final answer.
+
+        ``cancelled`` is asked before every token; once it says yes the chain ends there. A chain
+        with nothing complete in it is not remembered.
+
+        Raises:
+            UsageError: the question is empty or longer than the context.
+            SelfeeError: the model computed values that are not numbers.
+        """
+        options = options or AskOptions.make()
+        if not instruction.strip():
+            raise UsageError("the question is empty")
+        prompt, dropped = self._prompt(instruction, input)
+        if dropped:
+            yield HistoryDropped(dropped)
+        decoder = Decoder(self.model.engine, options.sampling, prompt)
+        driver = ChainDriver(
+            decoder,
+            self.model.tokenizer,
+            options.policy,
+            max_new_tokens=options.max_new_tokens,
+            cancelled=cancelled,
+        )
+        for event in driver.run():
+            if isinstance(event, ChainEnded):
+                chain = replace(event.chain, instruction=instruction, input=input)
+                chain = self._with_figures(chain, prompt, decoder, options)
+                self._remember(chain)
+                event = ChainEnded(chain)
+            yield event
+
+    def _prompt(self, instruction: str, input: str | None) -> tuple[list[int], int]:
+        """The prompt's ids, and how many of the oldest exchanges were dropped to make it fit."""
+        room = self.model.engine.context_length - _LEAST_ROOM
+        dropped = 0
+        while True:
+            text = render_prompt(instruction, input=input, history=self.history)
+            ids = self.model.tokenizer.encode_prompt(text)
+            if len(ids) <= room or not self.history:
+                return ids, dropped
+            del self.history[0]
+            dropped += 1
+
+    def _remember(self, chain: Chain) -> None:
+        if chain.final_turn.complete:
+            exchange = Exchange(
+                instruction=chain.instruction, input=chain.input, answer=chain.final.strip()
+            )
+            self.history.append(exchange)
+
+    def _with_figures(
+        self, chain: Chain, prompt: list[int], decoder: Decoder, options: AskOptions
+    ) -> Chain:
+        stats, ids = decoder.stats, chain.token_ids
+        assert ids is not None
+        seconds = stats.decode_seconds
+        timing = {
+            "load_seconds": self.model.load_seconds,
+            "prefill_seconds": stats.prefill_seconds,
+            "decode_seconds": seconds,
+            "tokens_per_second": len(ids.generated) / seconds if seconds else 0.0,
+        }
+        usage = {
+            "prompt_tokens": len(prompt),
+            "completion_tokens": len(ids.generated),
+            "forward_passes": stats.forward_passes,
+            "drafted_tokens": stats.drafted_tokens,
+            "accepted_tokens": stats.accepted_tokens,
+        }
+        revisions = {
+            "min_revisions": options.policy.minimum,
+            "max_revisions": options.policy.maximum,
+        }
+        return replace(
+            chain,
+            token_ids=TokenIds(prompt=prompt, generated=ids.generated, forced=ids.forced),
+            usage=usage,
+            timing=timing,
+            sampling=options.sampling.to_json() | revisions,
+            model=self.model.to_json(),
+        )
