@@ -1,0 +1,62 @@
+"""Loading by name: the bundled model, or a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfee_cli.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from selfee_cli.engine.loading import LoadOptions
+    from selfee_cli.engine.session import Session
+
+TINY = "tiny"
+
+
+def resolve_model(model: str) -> Path:
+    """Return the directory that ``--model`` names; ``tiny`` is reconstructed at first use.
+
+    Raises:
+        NotFoundError: there is no such directory.
+        MismatchError: the bundled model did not come out as it must.
+    """
+    if model == TINY:
+        from selfee_cli.tiny.bundle import reconstructed
+
+        return reconstructed()
+    path = Path(model).expanduser()
+    if path.exists():
+        return path
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        hint = f"if it is a Hub repository: hf download {model} --local-dir {path.name}"
+    else:
+        hint = "give a directory of weights, or `--model tiny` for the bundled model"
+    raise NotFoundError(f"no model at {model}", hint=hint)
+
+
+def load(
+    model: str | Path = TINY,
+    options: LoadOptions | None = None,
+    *,
+    started: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Session:
+    """Load ``model`` and return a session with it.
+
+    Args:
+        model: a directory of weights in any published layout, or ``tiny``.
+        options: engine, device, format and context length; by default the machine decides.
+        started: called once with the bytes to load.
+        progress: called with the bytes of each step.
+
+    Raises:
+        SelfeeError: what is wrong and what to do; its subclasses tell the kinds apart.
+    """
+    path = resolve_model(str(model))
+    # Imported after the path is known to exist: a mistyped path should not wait for torch.
+    from selfee_cli.engine.loading import load_model
+    from selfee_cli.engine.session import Session
+
+    return Session(load_model(path, options, started=started, progress=progress))

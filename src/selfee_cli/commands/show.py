@@ -1,0 +1,80 @@
+"""``selfee show``: recorded chains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfee_cli.commands import options as opt
+from selfee_cli.errors import NotFoundError, SelfeeError
+from selfee_cli.ui.console import console, printable
+from selfee_cli.ui.show import Show
+
+if TYPE_CHECKING:
+    from selfee_cli.protocol.records import Record
+
+
+@opt.shared_output
+def show(
+    file: Annotated[
+        str, typer.Argument(help="A file of recorded chains; `-` reads standard input.")
+    ],
+    *,
+    id: Annotated[
+        str | None, typer.Option("--id", metavar="N", help="Only the chain of question N.")
+    ] = None,
+    how: Annotated[Show, typer.Option("--show", help="How much of each chain.")] = Show.CHAIN,
+    as_jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="One parsed chain a line, for programs.")
+    ] = False,
+) -> None:
+    """Render recorded chains: turns, scores, verdicts, differences.
+
+    Example: selfee show selfee_13b_enforce_3_revisions.jsonl --id 7 --show diff
+    """
+    from selfee_cli.protocol.records import read_records
+
+    records = read_records(_read(file), source=file)
+    found = False
+    for record in records:
+        if id is not None and str(record.question_id) != id:
+            continue
+        found = True
+        if as_jsonl:
+            console.line(json.dumps(record.to_json(), ensure_ascii=False))
+        else:
+            _render(record, how)
+    if not found:
+        raise NotFoundError(f"{file} has no chain with the id {id}")
+
+
+def _read(file: str) -> str:
+    if file == "-":
+        return opt.read_stdin()
+    path = Path(file)
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SelfeeError(f"cannot read {path}: {error}") from error
+
+
+def _render(record: Record, how: Show) -> None:
+    from selfee_cli.protocol.records import replay
+    from selfee_cli.ui.stream import ChainRenderer
+
+    style = console.style(console.out)
+    number = "" if record.question_id is None else f"{record.question_id}. "
+    title = printable(number + record.chain.instruction)
+    console.line(style.paint(title, "bold"))
+    if record.chain.input:
+        console.line(style.paint(printable(record.chain.input), "dim"))
+    console.line("")
+    renderer = ChainRenderer(console.write, style, how)
+    for event in replay(record.chain):
+        renderer.handle(event)
+    console.line("")

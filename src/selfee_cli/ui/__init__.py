@@ -1,0 +1,1 @@
+"""What only a terminal needs: output, styles, the streamed chain, diffs, progress, the session."""

@@ -1,0 +1,121 @@
+"""The one sink: standard output is data, standard error is talk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TextIO
+
+_CODES = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "cyan": "36",
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a stream can show: colour or none, and which signs its encoding has."""
+
+    color: bool
+    unicode: bool
+
+    def paint(self, text: str, *names: str) -> str:
+        """Return ``text`` in the named styles; as it is where there is no colour."""
+        if not self.color or not text:
+            return text
+        codes = ";".join(_CODES[name] for name in names)
+        return f"\x1b[{codes}m{text}\x1b[0m"
+
+    @property
+    def rule(self) -> str:
+        """What opens the line of a turn's title."""
+        return "──" if self.unicode else "--"
+
+    @property
+    def dot(self) -> str:
+        """What separates the parts of a status line."""
+        return "·" if self.unicode else "-"
+
+
+@dataclass
+class Console:
+    """Where output goes and how much of it there is."""
+
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    err: TextIO = field(default_factory=lambda: sys.stderr)
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    no_color: bool = False
+
+    def style(self, stream: TextIO) -> Style:
+        """Return what ``stream`` can show (https://no-color.org, https://force-color.org)."""
+        encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
+        return Style(color=self._color(stream), unicode=encoding.startswith("utf"))
+
+    def _color(self, stream: TextIO) -> bool:
+        if self.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+    def write(self, text: str) -> None:
+        """Write data, at once."""
+        _write(self.out, text)
+
+    def line(self, text: str) -> None:
+        """Write one line of data."""
+        self.write(text + "\n")
+
+    def say(self, text: str) -> None:
+        """Tell the user something, unless they asked for quiet."""
+        if not self.quiet:
+            _write(self.err, text + "\n")
+
+    def explain(self, text: str) -> None:
+        """Tell the user more than most want to know."""
+        if self.verbose:
+            self.say(text)
+
+    def complain(self, message: str, hint: str | None) -> None:
+        """Print an error: one line what is wrong, one line what to do."""
+        style = self.style(self.err)
+        _write(self.err, style.paint("error:", "bold", "red") + f" {printable(message)}\n")
+        if hint:
+            _write(self.err, style.paint("hint:", "bold", "cyan") + f" {printable(hint)}\n")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters other than newline and tab made visible."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char in "\n\t" or not _is_control(char) else _visible(char) for char in text
+    )
+
+
+def _is_control(char: str) -> bool:
+    code = ord(char)
+    return code < 0x20 or 0x7F <= code < 0xA0
+
+
+def _visible(char: str) -> str:
+    return f"\\x{ord(char):02x}"
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+    stream.flush()
+
+
+console = Console()
+"""The process's console; commands set its switches from their flags."""

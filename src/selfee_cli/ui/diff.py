@@ -1,0 +1,41 @@
+"""What a revision changed, by word: line diffs say little about prose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+
+from selfee_cli.ui.console import Style, printable
+
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+_LEAST_KEPT = 0.3
+
+
+def word_diff(old: str, new: str, style: Style) -> str:
+    """Return ``new`` with what changed since ``old`` marked ``[-old-]`` and ``{+new+}``.
+
+    ``unchanged`` where nothing did; the whole new text where under 30% of it is kept.
+    """
+    if old.strip() == new.strip():
+        return style.paint("unchanged", "dim")
+    before, after = _WORDS.findall(printable(old)), _WORDS.findall(printable(new))
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    kept = sum(block.size for block in matcher.get_matching_blocks())
+    if kept < _LEAST_KEPT * len(after):
+        return printable(new)
+    return "".join(_marked(matcher, before, after, style))
+
+
+def _marked(
+    matcher: SequenceMatcher[str], before: list[str], after: list[str], style: Style
+) -> Iterator[str]:
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        removed, added = "".join(before[i1:i2]), "".join(after[j1:j2])
+        if tag == "equal":
+            yield added
+            continue
+        if removed:
+            yield style.paint(f"[-{removed}-]", "red")
+        if added:
+            yield style.paint(f"{{+{added}+}}", "green")

@@ -1,0 +1,95 @@
+"""A progress bar that knows bytes, speed and time left; on a terminal only."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
+
+
+class ByteProgress:
+    """Shows how much of a number of bytes is done, on standard error.
+
+    On a terminal it is a bar, which disappears at the end. Elsewhere it is a plain line now and
+    then, and nothing at all for work of a few seconds. A context manager.
+    """
+
+    def __init__(self, label: str, *, enabled: bool = True, stream: TextIO | None = None) -> None:
+        self._label = label
+        self._enabled = enabled
+        self._stream = stream or sys.stderr
+        self._total = 0
+        self._done = 0
+        self._began = self._told = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def start(self, total: int) -> None:
+        """Begin, with the bytes there are in all."""
+        self._total, self._done = total, 0
+        self._began = self._told = time.monotonic()
+        if self._enabled and self._stream.isatty():
+            self._start_bar(total)
+
+    def advance(self, count: int) -> None:
+        """Tell that ``count`` more bytes are done."""
+        self._done += count
+        if not self._enabled:
+            return
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done)
+        elif time.monotonic() - self._told >= _PLAIN_EVERY:
+            self._tell()
+
+    def _start_bar(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=self._stream),
+            transient=True,
+        )
+        self._task = self._bar.add_task(self._label, total=total)
+        self._bar.start()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        speed = self._done / max(self._told - self._began, 1e-9)
+        left = (self._total - self._done) / speed if speed else 0.0
+        share = 100 * self._done / max(self._total, 1)
+        self._stream.write(
+            f"{self._label}: {share:.0f} % of {self._total / 1e9:.1f} GB, "
+            f"{speed / 1e9:.2f} GB/s, {left:.0f} s left\n"
+        )
+        self._stream.flush()
+
+    def __enter__(self) -> ByteProgress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,150 @@
+"""``selfee ask`` on the bundled model, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli import fails, selfee
+
+from selfee_cli.protocol.chain import parse_chain
+from selfee_cli.tiny.bundle import DELTA
+
+QUESTION = "What is 47 + 85?"
+JSON_KEYS = [
+    "schema",
+    "instruction",
+    "input",
+    "turns",
+    "final",
+    "final_turn",
+    "revisions",
+    "stop_reason",
+    "raw",
+    "usage",
+    "timing",
+    "sampling",
+    "model",
+]
+
+
+def test_json_is_the_contracts_and_reproducible() -> None:
+    arguments = ("ask", QUESTION, "--min-revisions", "2", "--seed", "1", "--json", "--token-ids")
+    first, second = selfee(*arguments), selfee(*arguments, "--engine", "transformers")
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    chain, again = json.loads(first.stdout), json.loads(second.stdout)
+    assert list(chain) == [*JSON_KEYS, "token_ids"]
+    assert chain["schema"] == "selfee.chain/1"
+    assert chain["instruction"] == QUESTION
+    assert chain["revisions"] >= 2
+    kinds = [(turn["kind"], turn["index"]) for turn in chain["turns"]]
+    assert kinds[:5] == [
+        ("answer", 0),
+        ("feedback", 1),
+        ("revision", 1),
+        ("feedback", 2),
+        ("revision", 2),
+    ]
+    for turn in chain["turns"]:
+        assert {"kind", "index", "text", "tokens", "seconds", "complete"} <= set(turn)
+        if turn["kind"] == "feedback":
+            assert {"verdict", "score", "enforced"} <= set(turn)
+    turns = parse_chain(chain["raw"], complete=True)
+    assert [t.text for t in turns] == [turn["text"] for turn in chain["turns"]]
+    assert chain["usage"]["completion_tokens"] == len(chain["token_ids"]["generated"])
+    assert sum(turn["tokens"] for turn in chain["turns"]) == chain["usage"]["completion_tokens"]
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", chain["model"]["fingerprint"])
+    assert chain["sampling"]["seed"] == 1
+    # The same seed gives the same ids, whichever engine computes them.
+    assert again["token_ids"] == chain["token_ids"]
+    assert "using the bundled tiny model" in first.stderr
+
+
+def test_a_pipe_gets_the_final_answer_alone() -> None:
+    done = selfee("ask", "-", input=f"{QUESTION}\n", FORCE_COLOR="")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    assert "\x1b" not in done.stdout
+    assert "###" not in done.stdout
+
+
+def test_jsonl_streams_the_events() -> None:
+    done = selfee("ask", QUESTION, "--jsonl", "--seed", "3", "-q")
+    assert done.stderr == ""
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[0] == {"type": "turn_started", "kind": "answer", "index": 0}
+    assert events[-1]["type"] == "chain_ended"
+    for turn in events[-1]["turns"]:
+        text = "".join(
+            event["text"]
+            for event in events
+            if event["type"] == "text"
+            and (event["kind"], event["index"]) == (turn["kind"], turn["index"])
+        )
+        assert text == turn["text"]
+
+
+def test_show_chain_in_a_pipe_is_plain_text(tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("Some text.")
+    done = selfee("ask", QUESTION, "--show", "chain", "--input", f"@{note}", "--min-revisions", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("── Answer\n")
+    assert "── Feedback 1\n" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_a_question_longer_than_the_context() -> None:
+    error = fails(2, "ask", "-", "--context", "200", input="word " * 500)
+    assert re.search(r"error: the question takes \d+ tokens; the context holds 200", error)
+
+
+def test_ctrl_c_prints_what_is_complete() -> None:
+    command = [sys.executable, "-m", "selfee_cli", "ask", QUESTION, "--jsonl"]
+    command += ["--min-revisions", "40", "-q"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(json.loads(line))
+            if lines[-1]["type"] == "turn_ended" and len(lines) > 3:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = [json.loads(line) for line in process.stdout]
+        error = process.stderr.read()
+    assert process.returncode == 130
+    assert rest[-1]["type"] == "chain_ended"
+    assert rest[-1]["stop_reason"] == "interrupted"
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["hi", "--min-revisions", "3", "--max-revisions", "1"], 2, "--max-revisions 1 is less"),
+        (["hi", "--min-revisions", "-1"], 2, "cannot be negative"),
+        (["hi", "--temperature", "-1"], 2, "--temperature is -1"),
+        (["hi", "--top-p", "0"], 2, "--top-p is 0"),
+        (["hi", "--max-new-tokens", "0"], 2, "--max-new-tokens is 0"),
+        (["hi", "--json", "--jsonl"], 2, "exclude each other"),
+        (["hi", "--token-ids"], 2, "--token-ids adds to JSON"),
+        (["hi", "--input", "@nowhere.txt"], 4, "no file nowhere.txt"),
+        (["hi", "--model", "nowhere"], 4, "no model at nowhere"),
+        (["hi", "--model", "kaist-ai/selfee-7b"], 4, "hf download kaist-ai/selfee-7b"),
+        (["hi", "--model", str(DELTA)], 1, "is a delta, not a model"),
+        (["hi", "--bogus"], 2, "No such option"),
+        (["  "], 2, "the question is empty"),
+        ([], 2, "the question is empty"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments: list[str], code: int, message: str) -> None:
+    error = fails(code, "ask", *arguments, input="")
+    assert message in error
+    assert len(error.splitlines()) <= 4

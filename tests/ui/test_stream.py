@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from selfee_cli.protocol.chain import (
+    Chain,
+    ChainEnded,
+    HistoryDropped,
+    StopReason,
+    TextDelta,
+    Turn,
+    TurnEnded,
+    TurnStarted,
+    parse_chain,
+)
+from selfee_cli.protocol.grammar import ANSWER
+from selfee_cli.protocol.records import replay
+from selfee_cli.ui.console import Console, Style, printable
+from selfee_cli.ui.diff import word_diff
+from selfee_cli.ui.show import Show
+from selfee_cli.ui.stream import ChainRenderer
+
+PLAIN = Style(color=False, unicode=True)
+RAW = (
+    "The sum is 105.\n\n### Feedback 1:\nThe sum is 105? 132: wrong. 4/10. Revision is needed."
+    "\n\n### Revision 1:\nThe sum is 132.\n\n### Feedback 2:\nFine. 10/10. Revision is not needed."
+)
+
+
+def chain(raw: str = RAW, **details: object) -> Chain:
+    return Chain(
+        instruction="What is 47 + 85?",
+        turns=parse_chain(raw, complete=True),
+        stop_reason=StopReason.NOT_NEEDED,
+        raw=raw,
+        **details,
+    )
+
+
+def render(show: Show, style: Style = PLAIN, recorded: Chain | None = None) -> str:
+    out: list[str] = []
+    renderer = ChainRenderer(out.append, style, show)
+    for event in replay(recorded or chain()):
+        renderer.handle(event)
+    return "".join(out)
+
+
+def test_a_chain_as_a_reader_sees_it() -> None:
+    usage, timing = {"completion_tokens": 158}, {"tokens_per_second": 63.4}
+    assert render(Show.CHAIN, recorded=chain(usage=usage, timing=timing)) == (
+        "── Answer\nThe sum is 105.\n\n"
+        "── Feedback 1\nThe sum is 105? 132: wrong. 4/10. Revision is needed.\n"
+        "score 4/10 · revision needed\n\n"
+        "── Revision 1\nThe sum is 132.\n\n"
+        "── Feedback 2\nFine. 10/10. Revision is not needed.\n"
+        "score 10/10 · revision not needed\n\n"
+        "= Revision 1 is the answer · not_needed · 158 tokens · 63 tok/s\n"
+    )
+
+
+def test_final_and_diff() -> None:
+    assert render(Show.FINAL) == "The sum is 132.\n"
+    diff = render(Show.DIFF)
+    assert "── Revision 1\nThe sum is [-105-]{+132+}.\n" in diff
+    assert "── Answer\nThe sum is 105.\n" in diff
+
+
+def test_ascii_terminals_and_colour() -> None:
+    ascii_only = render(Show.CHAIN, Style(color=False, unicode=False))
+    assert ascii_only.isascii()
+    assert ascii_only.startswith("-- Answer\n")
+    colored = render(Show.CHAIN, Style(color=True, unicode=True))
+    assert "\x1b[2mThe sum is 105? 132: wrong." in colored, "criticism is dim"
+    bare = colored
+    for code in ("\x1b[0m", "\x1b[2m", "\x1b[1m", *(f"\x1b[1;{n}m" for n in (32, 33, 36))):
+        bare = bare.replace(code, "")
+    assert bare == render(Show.CHAIN)
+
+
+def test_enforced_missing_and_unfinished() -> None:
+    turns = parse_chain("A.\n\n### Feedback 1:\nGood", complete=False)
+    enforced = Turn(id=turns[1].id, text="Good. Revision is needed.", complete=True, enforced=True)
+    text = render(Show.CHAIN, recorded=Chain(instruction="Q", turns=(turns[0], enforced)))
+    assert "no verdict (enforced)" in text
+    text = render(Show.CHAIN, recorded=Chain(instruction="Q", turns=turns))
+    assert text.count("(unfinished)") == 1
+    assert text.endswith("= Answer is the answer\n")
+    text = render(
+        Show.CHAIN, recorded=Chain(instruction="Q", turns=parse_chain("A", complete=False))
+    )
+    assert text.endswith("= Answer is unfinished\n")
+
+
+def test_streaming_is_append_only_and_exact() -> None:
+    out: list[str] = []
+    renderer = ChainRenderer(out.append, PLAIN, Show.CHAIN)
+    for event in (
+        HistoryDropped(2),
+        TurnStarted(ANSWER),
+        TextDelta(ANSWER, "The sum"),
+        TextDelta(ANSWER, " is 4.\n"),
+        TurnEnded(Turn(id=ANSWER, text="The sum is 4.\n", complete=True)),
+    ):
+        renderer.handle(event)
+    assert out == ["dropped 2 oldest exchanges\n", "── Answer\n", "The sum", " is 4.\n", "\n"]
+    renderer.handle(ChainEnded(chain()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "marked"),
+    [
+        ("a b c", "a b c ", "unchanged"),
+        ("The red cat sat.", "The old cat sat down.", "The [-red-]{+old+} cat sat{+ down+}."),
+        ("one two three", "entirely other words here", "entirely other words here"),
+        ("x y z", "x y z, and x", "x y z{+, and x+}"),
+    ],
+)
+def test_word_diff(old: str, new: str, marked: str) -> None:
+    assert word_diff(old, new, PLAIN) == marked
+
+
+def test_control_characters_are_harmless() -> None:
+    assert printable("a\x1b[2Jb\n\tc\x07\x9b") == "a\\x1b[2Jb\n\tc\\x07\\x9b"
+    assert printable("数 🙂 é") == "数 🙂 é"
+    evil = parse_chain("\x1b]0;title\x07A.", complete=True)
+    assert "\x1b" not in render(Show.CHAIN, recorded=Chain(instruction="Q", turns=evil))
+
+
+def test_the_console_keeps_data_and_talk_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    console = Console(out=out, err=err)
+    console.line("data")
+    console.say("talk")
+    console.explain("detail")
+    console.complain("it broke", "mend it")
+    console.quiet = True
+    console.say("more talk")
+    assert out.getvalue() == "data\n"
+    assert err.getvalue() == "talk\nerror: it broke\nhint: mend it\n"
+    assert not console.style(out).color
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert console.style(out).color
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not console.style(out).color
+
+
+def test_what_an_encoding_cannot_say_is_replaced() -> None:
+    raw = io.BytesIO()
+    console = Console(out=io.TextIOWrapper(raw, "ascii"), err=io.StringIO())
+    console.write("a🙂b\n")
+    assert raw.getvalue() == b"a?b\n"
