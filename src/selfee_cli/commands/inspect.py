@@ -60,8 +60,8 @@ def _architecture(found: Inspection) -> str:
 def _provenance(found: Inspection) -> str:
     if found.provenance is None:
         return "unknown (no manifest)"
-    parts = [
-        f"{role} {origin.get('name')} ({origin.get('release') or str(origin.get('fingerprint'))[:19]})"
-        for role, origin in found.provenance["made_from"].items()
-    ]
+    parts = []
+    for role, origin in found.provenance["made_from"].items():
+        known_as = origin.get("release") or str(origin.get("fingerprint"))[:19]
+        parts.append(f"{role} {origin.get('name')} ({known_as})")
     return f"{found.provenance['created_by']}, from {' and '.join(parts) or 'nothing named'}"

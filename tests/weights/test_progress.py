@@ -1,0 +1,34 @@
+import io
+
+from selfee_cli.ui import progress
+from selfee_cli.ui.progress import ByteProgress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def run(stream, *, enabled=True):
+    with ByteProgress("reading", enabled=enabled, stream=stream) as bar:
+        bar.start(2_000_000_000)
+        bar.advance(500_000_000)
+        bar.advance(500_000_000)
+    return stream.getvalue()
+
+
+def test_short_work_in_a_pipe_prints_nothing():
+    assert run(io.StringIO()) == ""
+
+
+def test_long_work_in_a_pipe_prints_plain_lines(monkeypatch):
+    monkeypatch.setattr(progress, "_PLAIN_EVERY", 0.0)
+    lines = run(io.StringIO()).splitlines()
+    assert lines[1].startswith("reading: 50 % of 2.0 GB") and lines[1].endswith("s left")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_terminal_has_a_bar_and_quiet_has_none(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    assert "reading" in run(Terminal())
+    assert run(Terminal(), enabled=False) == ""
