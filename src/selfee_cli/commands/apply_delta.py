@@ -13,6 +13,7 @@ import typer
 from selfee_cli.commands import options as opt
 from selfee_cli.errors import UsageError
 from selfee_cli.ui.console import console
+from selfee_cli.ui.units import byte_text, count_text
 
 if TYPE_CHECKING:
     from selfee_cli.weights.delta import DeltaPlan, DeltaResult
@@ -66,8 +67,8 @@ def apply_delta(
         console.line(json.dumps(_to_json(plan, result)))
     rate = (result.bytes_read + result.bytes_written) / max(result.seconds, 1e-9) / 1e9
     console.say(
-        f"made {out}: {plan.parameters:,} parameters as {dtype}, "
-        f"{result.bytes_written / 1e9:.2f} GB, in {result.seconds:.1f} s ({rate:.2f} GB/s); "
+        f"made {out}: {count_text(plan.parameters)} parameters as {dtype}, "
+        f"{byte_text(result.bytes_written)}, in {result.seconds:.1f} s ({rate:.2f} GB/s); "
         f'next: selfee ask --model {shlex.quote(str(out))} "What is self-feedback?"'
     )
 
@@ -77,7 +78,7 @@ def _say_base(plan: DeltaPlan) -> None:
     if base.release is not None:
         console.say(f"base: {base.release}")
     else:
-        console.explain(f"base: {plan.base}, {base.fingerprint}, no release known by it")
+        console.say(f"base: not a release known here; its fingerprint is {base.fingerprint}")
 
 
 def _to_json(plan: DeltaPlan, result: DeltaResult) -> dict[str, object]:

@@ -10,6 +10,7 @@ import typer
 
 from selfee_cli.commands import options as opt
 from selfee_cli.ui.console import console, printable
+from selfee_cli.ui.units import byte_text, count_text
 
 if TYPE_CHECKING:
     from selfee_cli.weights.inspect import Inspection
@@ -39,9 +40,9 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
     shards = "1 file" if found.shards == 1 else f"{found.shards} shards"
     context = "unknown" if found.context is None else f"{found.context:,} tokens"
     return [
-        ("format", f"{found.format}, {shards}, {found.bytes / 1e9:.2f} GB"),
+        ("format", f"{found.format}, {shards}, {byte_text(found.bytes)}"),
         ("architecture", _architecture(found)),
-        ("parameters", f"{found.parameters:,} ({found.parameters / 1e9:.2f} B)"),
+        ("parameters", f"{found.parameters:,} ({count_text(found.parameters)})"),
         ("dtype", ", ".join(found.dtypes)),
         ("vocabulary", "unknown" if found.vocabulary is None else f"{found.vocabulary:,}"),
         ("context", context),

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
+_BAR_AFTER = 0.5  # seconds; what is done by then needs no bar, and no import of rich
 
 
 class ByteProgress:
     """Shows how much of a number of bytes is done, on standard error.
 
     On a terminal it is a bar, which disappears at the end. Elsewhere it is a plain line now and
-    then, and nothing at all for work of a few seconds. A context manager.
+    then. What is done in a moment shows nothing. A context manager.
     """
 
     def __init__(self, label: str, *, enabled: bool = True, stream: TextIO | None = None) -> None:
@@ -34,20 +35,21 @@ class ByteProgress:
         """Begin, with the bytes there are in all."""
         self._total, self._done = total, 0
         self._began = self._told = time.monotonic()
-        if self._enabled and self._stream.isatty():
-            self._start_bar(total)
 
     def advance(self, count: int) -> None:
         """Tell that ``count`` more bytes are done."""
         self._done += count
         if not self._enabled:
             return
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done)
+        if self._stream.isatty():
+            if self._bar is None and time.monotonic() - self._began >= _BAR_AFTER:
+                self._start_bar()
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, completed=self._done)
         elif time.monotonic() - self._told >= _PLAIN_EVERY:
             self._tell()
 
-    def _start_bar(self, total: int) -> None:
+    def _start_bar(self) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -67,7 +69,7 @@ class ByteProgress:
             console=Console(file=self._stream),
             transient=True,
         )
-        self._task = self._bar.add_task(self._label, total=total)
+        self._task = self._bar.add_task(self._label, total=self._total, completed=self._done)
         self._bar.start()
 
     def _tell(self) -> None:

@@ -30,5 +30,7 @@ def test_long_work_in_a_pipe_prints_plain_lines(monkeypatch):
 
 def test_a_terminal_has_a_bar_and_quiet_has_none(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
+    assert run(Terminal()) == "", "what is done in a moment needs no bar"
+    monkeypatch.setattr(progress, "_BAR_AFTER", 0.0)
     assert "reading" in run(Terminal())
     assert run(Terminal(), enabled=False) == ""

@@ -1,0 +1,154 @@
+"""Items gone wrong, and the feedback that finds them.
+
+A check names the given item first, the true one right beside it, then the word: ``2. Friday?
+Wednesday: wrong.`` So the given item is a copy, the word a comparison of neighbours. Where
+the true item takes a step of work, that step stands before both.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selfee_cli.tiny import other
+from selfee_cli.tiny.tasks import LETTERS, SERIES, Task
+
+SCORES = (10, 8, 6, 4, 3, 2)
+"""The score out of ten by the number of wrong items; a wrong sum earns 4."""
+
+Segment = tuple[str, float]
+"""A piece of text and the weight of its tokens in the loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """How much each part of a check counts in the loss."""
+
+    plain: float = 1.0
+    given: float = 1.0
+    true: float = 1.0
+    true_beside_wrong: float = 4.0
+    step: float = 3.0
+    word: float = 4.0
+    count: float = 4.0
+    verdict: float = 3.0
+
+
+def spoil(rng: random.Random, task: Task, at: int) -> str:
+    """Return a wrong item for place ``at`` of the answer, near the true one as a rule."""
+    true = task.items[at]
+    while True:
+        wrong = _near(rng, task, at)
+        if wrong != true:
+            return wrong
+
+
+def _near(rng: random.Random, task: Task, at: int) -> str:
+    true = task.items[at]
+    if task.family in ("addition", "subtraction", "counting"):
+        far = rng.randint(-30, 30)
+        if task.family == "counting" and at:
+            step = int(task.values[1])
+            far = rng.choice((step, -step, far))
+        moved = int(true) + rng.choice((1, -1, 2, -2, 10, -10, 10, -10, far, far))
+        return str(abs(moved))
+    if task.family == "reverse":
+        return rng.choice(task.values if rng.random() < 0.7 else LETTERS)
+    return rng.choice(SERIES[task.values[0]])
+
+
+def spoil_some(
+    rng: random.Random, task: Task, items: tuple[str, ...], share: float
+) -> tuple[str, ...]:
+    """Return ``items`` with about ``share`` of the right ones made wrong, at least one."""
+    chosen = [i for i in range(len(items)) if rng.random() < share]
+    chosen = chosen or [rng.randrange(len(items))]
+    spoilt = [
+        spoil(rng, task, i) if i in chosen and item == task.items[i] else item
+        for i, item in enumerate(items)
+    ]
+    return tuple(spoilt)
+
+
+def sum_steps(task: Task) -> tuple[tuple[str, str], ...]:
+    """Return the column steps of a sum or difference as (left side, result)."""
+    (a1, a0), (b1, b0) = (divmod(int(value), 10) for value in task.values)
+    if task.family == "addition":
+        carry = (a0 + b0) // 10
+        tens = f"{a1} + {b1}" + (" + 1" if carry else "")
+        return ((f"{a0} + {b0}", str(a0 + b0)), (tens, str(a1 + b1 + carry)))
+    borrow = int(a0 < b0)
+    tens = f"{a1} - {b1}" + (" - 1" if borrow else "")
+    ones = a0 + 10 * borrow
+    return ((f"{ones} - {b0}", str(ones - b0)), (tens, str(a1 - b1 - borrow)))
+
+
+def hint(task: Task, at: int) -> str:
+    """Return the step that leads to the true item ``at``, or nothing where none is shown."""
+    if task.family == "counting" and at:
+        return f" {task.items[at - 1]} + {task.values[1]},"
+    if task.family == "reverse":
+        return f" before {task.items[at - 1]}," if at else " last,"
+    return ""
+
+
+def opening(task: Task) -> str:
+    """Return how a check of ``task`` begins."""
+    if task.is_sum:
+        return "Check:"
+    if task.family == "counting":
+        return f"Check {task.values[0]} by {task.values[1]}:"
+    if task.family == "sequence":
+        return f"Check after {task.values[1]}:"
+    return f"Check {' '.join(task.values)}:"
+
+
+def check(
+    task: Task,
+    items: tuple[str, ...],
+    weights: Weights,
+    *,
+    missed: Sequence[int] = (),
+) -> list[Segment]:
+    """Return the body of a feedback on ``items``: each compared with the true one.
+
+    Places in ``missed`` are overlooked: the check repeats the given item as the true one.
+    What is false in that has no weight.
+    """
+    segments: list[Segment] = [(opening(task), weights.plain)]
+    if task.is_sum:
+        ones, tens = sum_steps(task)
+        segments += [(f" ones {ones[0]} =", weights.step), (f" {ones[1]}", weights.step)]
+        segments += [(f", tens {tens[0]} =", weights.step), (f" {tens[1]}", weights.step)]
+        segments += [(f". {task.lead}", weights.plain)]
+    for at, (given, true) in enumerate(zip(items, task.items, strict=True)):
+        if not task.is_sum:
+            segments.append((f" {at + 1}.", weights.plain))
+            segments.append((hint(task, at), weights.step))
+        segments.append((f" {given}?", weights.given))
+        if at in missed:
+            segments += [(f" {given}", 0.0), (":", weights.plain), (" right", 0.0)]
+        else:
+            same = given == true
+            heavy = weights.true if same else weights.true_beside_wrong
+            segments += [(f" {true}", heavy), (":", weights.plain)]
+            segments.append((" right" if same else " wrong", weights.word))
+        segments.append((".", weights.plain))
+    return segments
+
+
+def close(task: Task, wrong: int, weights: Weights) -> list[Segment]:
+    """Return the count of wrong items and the score that follow a check."""
+    score = 4 if task.is_sum and wrong else SCORES[wrong]
+    count = f" {wrong}" if wrong else " None"
+    return [
+        (count, weights.count),
+        (" wrong.", weights.plain),
+        (f" I would rate it {score}/10.", weights.plain),
+    ]
+
+
+def praise(rng: random.Random, weights: Weights) -> list[Segment]:
+    """Return the feedback on an honest answer to a question out of reach."""
+    return [(rng.choice(other.PRAISE) + " I would rate it 10/10.", weights.plain)]

@@ -1,0 +1,218 @@
+"""The tasks of the small model: a question, its true answer, and how an answer is graded.
+
+Every answer is a lead word and numbered items, or one sentence with a number. No word that
+carries content stands at the start of a line or in quotes, so that it is always the same
+piece of the vocabulary. One tenth of all contents, chosen by a hash, is never trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from selfee_cli.tiny import other, phrasings
+
+FAMILIES = ("addition", "subtraction", "counting", "sequence", "reverse", "other")
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+LETTERS = tuple(string.ascii_lowercase)
+SERIES = {"day": DAYS, "month": MONTHS, "letter": LETTERS}
+
+_ITEM = re.compile(r" (\d+)\. (\S+?)(?= \d+\. |\.$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One question with what is true of it.
+
+    ``values`` are the numbers or words the question is about: two operands; start and step;
+    kind and start; the letters. ``items`` are the true items of the answer (one for a sum,
+    none for the family ``other``); ``content`` is the key of the train and test split.
+    """
+
+    family: str
+    question: str
+    content: str
+    values: tuple[str, ...]
+    lead: str
+    items: tuple[str, ...]
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the answer is one sentence with one number."""
+        return self.family in ("addition", "subtraction")
+
+    @property
+    def answer(self) -> str:
+        """The true answer (of the family ``other``: the one that suits the question's hash)."""
+        return self.write(self.items)
+
+    def write(self, items: tuple[str, ...]) -> str:
+        """Return the answer text that gives ``items``."""
+        if self.family == "other":
+            return self.lead
+        if self.is_sum:
+            return f"{self.lead} {items[0]}."
+        return self.lead + "".join(f" {i}. {item}" for i, item in enumerate(items, 1)) + "."
+
+    def read(self, text: str) -> tuple[str, ...] | None:
+        """Return the items an answer text gives, or None where it is not written as due."""
+        if self.family == "other":
+            return () if text in other.ANSWERS else None
+        if not text.startswith(self.lead + " ") or not text.endswith("."):
+            return None
+        if self.is_sum:
+            found: tuple[str, ...] = (text[len(self.lead) + 1 : -1],)
+        else:
+            found = tuple(m.group(2) for m in _ITEM.finditer(text))
+        well = len(found) == len(self.items) and self.write(found) == text
+        return found if well and all(found) else None
+
+    def grade(self, text: str) -> bool:
+        """Return whether an answer text is right."""
+        return self.read(text) == self.items
+
+
+def held_out(content: str) -> bool:
+    """Return whether a content belongs to the tenth that is kept for tests."""
+    return hashlib.sha256(content.encode()).digest()[0] * 10 < 256
+
+
+def draw(rng: random.Random, family: str, *, held: bool = False) -> Task:
+    """Return a random task of ``family`` from the training part, or from the held-out part."""
+    while True:
+        task = _DRAW[family](rng)
+        if held_out(task.content) == held:
+            return task
+
+
+def _operand(rng: random.Random) -> int:
+    return rng.randint(1, 9) if rng.random() < 0.12 else rng.randint(10, 99)
+
+
+def _addition(rng: random.Random) -> Task:
+    a, b = _operand(rng), _operand(rng)
+    return _task(
+        rng,
+        "addition",
+        phrasings.fill(rng, phrasings.ADDITION, a=a, b=b),
+        (str(a), str(b)),
+        "The sum is",
+        (str(a + b),),
+    )
+
+
+def _subtraction(rng: random.Random) -> Task:
+    a = rng.randint(2, 20) if rng.random() < 0.1 else rng.randint(11, 99)
+    b = rng.randint(1, 9) if rng.random() < 0.12 else rng.randint(1, a - 1)
+    a, b = (max(a, b), min(a, b)) if a != b else (a + 1, b)
+    return _task(
+        rng,
+        "subtraction",
+        phrasings.fill(rng, phrasings.SUBTRACTION, a=a, b=b),
+        (str(a), str(b)),
+        "The difference is",
+        (str(a - b),),
+    )
+
+
+def _counting(rng: random.Random) -> Task:
+    start, step, n = rng.randint(1, 60), rng.randint(2, 9), rng.randint(3, 5)
+    return _task(
+        rng,
+        "counting",
+        phrasings.fill(rng, phrasings.COUNTING, start=start, step=step, n=phrasings.number(rng, n)),
+        (str(start), str(step)),
+        f"From {start} by {step}:",
+        tuple(str(start + i * step) for i in range(n)),
+    )
+
+
+def _sequence(rng: random.Random) -> Task:
+    kind = rng.choice(tuple(SERIES))
+    series = SERIES[kind]
+    n = rng.randint(1, 4)
+    last = len(series) if kind != "letter" else len(series) - n
+    at = rng.randrange(last)
+    templates = phrasings.SEQUENCE if n > 1 else phrasings.SEQUENCE_ONE
+    question = phrasings.fill(
+        rng, templates, kind=kind, start=series[at], n=phrasings.number(rng, n)
+    )
+    return _task(
+        rng,
+        "sequence",
+        question,
+        (kind, series[at], str(n)),
+        f"After {series[at]}:",
+        tuple(series[(at + i + 1) % len(series)] for i in range(n)),
+    )
+
+
+def _reverse(rng: random.Random) -> Task:
+    letters = tuple(rng.sample(LETTERS, rng.randint(3, 5)))
+    return _task(
+        rng,
+        "reverse",
+        phrasings.fill(rng, phrasings.REVERSE, letters=" ".join(letters)),
+        letters,
+        "Backwards:",
+        letters[::-1],
+    )
+
+
+def _other(rng: random.Random) -> Task:
+    question = other.question(rng)
+    lead = rng.choice(other.ANSWERS)
+    return Task(
+        family="other",
+        question=question,
+        content=f"other {question}",
+        values=(),
+        lead=lead,
+        items=(),
+    )
+
+
+def _task(
+    rng: random.Random,
+    family: str,
+    question: str,
+    values: tuple[str, ...],
+    lead: str,
+    items: tuple[str, ...],
+) -> Task:
+    return Task(
+        family=family,
+        question=phrasings.roughen(rng, question),
+        content=" ".join((family, *values)),
+        values=values,
+        lead=lead,
+        items=items,
+    )
+
+
+_DRAW: dict[str, Callable[[random.Random], Task]] = {
+    "addition": _addition,
+    "subtraction": _subtraction,
+    "counting": _counting,
+    "sequence": _sequence,
+    "reverse": _reverse,
+    "other": _other,
+}

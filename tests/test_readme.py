@@ -1,0 +1,34 @@
+"""What the README states is what the repository says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cli import selfee
+from readme_table import table
+
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+
+
+def test_the_hardware_table_is_computed() -> None:
+    assert table() in README
+
+
+def test_every_command_is_in_the_table() -> None:
+    listed = re.findall(r"^  (\S+)  ", selfee("--help").stdout.split("Commands:")[1], re.MULTILINE)
+    assert listed
+    for command in listed:
+        assert f"| `selfee {command}" in README
+
+
+def test_the_recorded_chain_is_what_the_command_prints() -> None:
+    recorded = re.search(r"```text\n\$ selfee ask (.*?)\n(.*?)```", README, re.DOTALL)
+    assert recorded is not None
+    done = selfee("ask", "What is 47 + 85?", "--seed", "1", "--show", "chain")
+    # Speed is this machine's; everything else is the recorded chain's.
+    assert without_speed(done.stdout) == without_speed(recorded[2])
+
+
+def without_speed(text: str) -> str:
+    return re.sub(r"\d+ tok/s", "tok/s", text).strip()

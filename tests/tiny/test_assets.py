@@ -1,0 +1,107 @@
+"""The bundled files: size, layout, base + delta, and that the model does what it is for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from selfee_cli.protocol.prompt import render_prompt
+from selfee_cli.tiny import ASSETS, BASE, DELTA, export
+from selfee_cli.tiny.decode import Plan, write_chains
+from selfee_cli.tiny.evaluate import held_out_tasks, load, measure
+from selfee_cli.tiny.recipe import Shape
+from selfee_cli.tiny.vocabulary import SIZE, Vocabulary
+
+COMMON = {
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tuned")
+    start, delta = export.grown(export.read_weights(BASE)), export.read_weights(DELTA)
+    weights = {name: (start[name] + delta[name]).half() for name in start}
+    export.write_tuned(folder, Shape(), weights, (BASE / "tokenizer.model").read_bytes())
+    return folder
+
+
+def test_the_files_are_those_of_a_published_checkpoint_and_small() -> None:
+    assert {path.name for path in BASE.iterdir()} == COMMON
+    assert {path.name for path in DELTA.iterdir()} == COMMON | {"added_tokens.json", "README.md"}
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 12e6
+
+
+def test_the_configurations_say_what_the_weights_are() -> None:
+    base = json.loads((BASE / "config.json").read_text())
+    delta = json.loads((DELTA / "config.json").read_text())
+    assert base["vocab_size"] == SIZE
+    assert "pad_token_id" not in base
+    assert (delta["vocab_size"], delta["pad_token_id"]) == (SIZE + 1, SIZE)
+    for name in export.ROWS:
+        assert export.read_weights(BASE)[name].shape == (SIZE, base["hidden_size"])
+        assert export.read_weights(DELTA)[name].shape == (SIZE + 1, base["hidden_size"])
+        assert not export.read_weights(DELTA)[name][-1].any()
+    assert {w.dtype for w in export.read_weights(BASE).values()} == {torch.float16}
+    assert json.loads((DELTA / "added_tokens.json").read_text()) == {"[PAD]": SIZE}
+
+
+def test_nothing_tells_of_the_machine_they_were_made_on() -> None:
+    for path in ASSETS.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not any(word in content for word in (b"/tmp/", b"/home/"))
+
+
+def test_base_and_delta_give_finite_weights(tuned: Path) -> None:
+    for weight in export.read_weights(tuned).values():
+        assert weight.dtype == torch.float16
+        assert torch.isfinite(weight).all()
+
+
+def test_transformers_loads_the_base() -> None:
+    model, vocabulary = load(BASE)
+    assert model.config.vocab_size == len(vocabulary) == SIZE
+    ids = vocabulary.encode(render_prompt("What is 47 + 85?"))
+    assert torch.isfinite(model(torch.tensor([ids])).logits).all()
+
+
+def test_the_first_example_is_answered_right_after_two_revisions(tuned: Path) -> None:
+    model, vocabulary = load(tuned)
+    plan = Plan(enforced=2, at_most=2, temperature=0.0)
+    (chain,) = write_chains(model, vocabulary, [render_prompt("What is 47 + 85?")], plan)
+    assert chain.well_formed
+    assert len(chain.answers) == 3
+    assert chain.answers[1:] == ["The sum is 132."] * 2
+
+
+def test_revision_helps_on_held_out_questions(tuned: Path) -> None:
+    model, vocabulary = load(tuned)
+    chosen = held_out_tasks(12, ("addition", "subtraction"))
+    tallies = measure(model, vocabulary, chosen, Plan(enforced=1, at_most=1, temperature=0.0))
+    before = sum(tally.right[0] for tally in tallies.values())
+    after = sum(tally.right[1] for tally in tallies.values())
+    assert after >= before + 6
+    assert sum(tally.well_formed for tally in tallies.values()) >= 23
+
+
+def test_the_tokenizers_are_one() -> None:
+    assert (BASE / "tokenizer.model").read_bytes() == (DELTA / "tokenizer.model").read_bytes()
+    assert len(Vocabulary.load(BASE / "tokenizer.model")) == SIZE

@@ -1,0 +1,183 @@
+"""Chains as text and weights."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+
+import pytest
+
+from selfee_cli.protocol.prompt import render_prompt
+from selfee_cli.tiny import drills, recipe, tasks
+from selfee_cli.tiny.chains import NEEDED, NOT_NEEDED, ChainMix, Own, build
+from selfee_cli.tiny.checks import Segment, Weights
+from selfee_cli.tiny.vocabulary import BOS, EOS, SIZE, Vocabulary
+
+PLAIN = ChainMix(history=0.0)
+HEADER = re.compile(r"\n\n### (Feedback|Revision) (\d+):\n")
+
+
+def text_of(segments: list[Segment]) -> str:
+    return "".join(text for text, _ in segments)
+
+
+def turns(task: tasks.Task, text: str) -> list[tuple[str, int, str]]:
+    """Cut a chain into its turns; the prompt must come first."""
+    prompt = render_prompt(task.question)
+    assert text.startswith(prompt)
+    parts = HEADER.split(text[len(prompt) :])
+    kinds = [("Answer", 0, parts[0])]
+    for at in range(1, len(parts), 3):
+        kinds.append((parts[at], int(parts[at + 1]), parts[at + 2]))
+    return kinds
+
+
+@pytest.mark.parametrize("family", tasks.FAMILIES)
+def test_a_chain_is_well_formed_and_ends_right(family: str) -> None:
+    rng = random.Random(family)
+    for _ in range(150):
+        task = tasks.draw(rng, family)
+        found = turns(task, text_of(build(rng, task, PLAIN)))
+        for at, (kind, number, body) in enumerate(found):
+            assert (kind, number) == (
+                ("Answer", 0)
+                if at == 0
+                else ("Feedback", (at + 1) // 2)
+                if at % 2
+                else ("Revision", at // 2)
+            )
+            if kind == "Feedback":
+                assert body.endswith(NOT_NEEDED if at == len(found) - 1 else NEEDED)
+                assert re.search(r" I would rate it (10|8|6|4|3|2)/10\. Revision", body)
+            else:
+                assert task.read(body) is not None
+        assert task.grade(found[-2][2])
+
+
+@pytest.mark.parametrize("family", ["addition", "subtraction", "counting", "sequence", "reverse"])
+def test_a_feedback_names_the_given_item_then_the_true_one(family: str) -> None:
+    rng = random.Random(family)
+    mix = ChainMix(history=0.0, missed=0.0)
+    for _ in range(100):
+        task = tasks.draw(rng, family)
+        found = turns(task, text_of(build(rng, task, mix)))
+        for (_, _, given), (kind, _, feedback) in itertools.pairwise(found):
+            if kind != "Feedback":
+                continue
+            pairs = re.findall(r" (\S+)\? (\S+): (right|wrong)\.", feedback)
+            assert tuple(pair[0] for pair in pairs) == task.read(given)
+            assert tuple(pair[1] for pair in pairs) == task.items
+            assert all((a == b) == (word == "right") for a, b, word in pairs)
+            count = sum(word == "wrong" for *_, word in pairs)
+            assert f". {count or 'None'} wrong. I would" in feedback
+
+
+def test_overruled_verdicts_carry_no_loss_and_the_answer_stays() -> None:
+    rng = random.Random(2)
+    mix = ChainMix(history=0.0, overruled=1.0, times=(3,), spoilt=0.0, new_errors=0.0)
+    task = tasks.draw(rng, "reverse")
+    segments = build(rng, task, mix)
+    found = turns(task, text_of(segments))
+    assert [body for kind, _, body in found if kind != "Feedback"] == [task.answer] * 4
+    assert [weight for text, weight in segments if text == NEEDED] == [0.0] * 3
+    assert [weight for text, weight in segments if text == NOT_NEEDED] == [3.0]
+    assert segments[0][1] == 0.0
+
+
+def test_true_items_beside_wrong_ones_weigh_most() -> None:
+    rng = random.Random(4)
+    task = tasks.draw(rng, "sequence")
+    while len(task.items) < 2:
+        task = tasks.draw(rng, "sequence")
+    wrong = ("Nowhere", *task.items[1:])
+    own = Own(task=task, turns=(wrong,))
+    segments = build(rng, task, ChainMix(history=0.0, missed=0.0, overruled=0.0), own)
+    weights = {text: weight for text, weight in segments if text == f" {task.items[0]}"}
+    answer = next(weight for text, weight in segments if text == " Nowhere")
+    place = segments.index((" Nowhere?", 1.0))
+    assert answer == 0.0
+    assert segments[place + 1] == (f" {task.items[0]}", Weights().true_beside_wrong)
+    assert weights
+
+
+def test_own_turns_stand_in_the_chain_as_written() -> None:
+    rng = random.Random(8)
+    task = tasks.draw(rng, "counting")
+    wrong = ("999", *task.items[1:])
+    own = Own(task=task, turns=(wrong, task.items, wrong))
+    found = turns(task, text_of(build(rng, task, ChainMix(history=0.0, missed=0.0), own)))
+    written = [task.read(body) for kind, _, body in found if kind != "Feedback"]
+    assert written[:3] == [wrong, task.items, wrong]
+    assert written[-1] == task.items
+
+
+def test_history_holds_earlier_questions_and_right_answers() -> None:
+    rng = random.Random(1)
+    task = tasks.draw(rng, "addition")
+    text = text_of(build(rng, task, ChainMix(history=1.0)))
+    assert text.count("### Instruction:\n") in (2, 3)
+    assert f"### Instruction:\n{task.question}\n\n### Answer:\n" in text
+
+
+def test_no_held_out_content_in_the_training_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = tasks.draw
+
+    def spy(rng: random.Random, family: str, *, held: bool = False) -> tasks.Task:
+        task = real(rng, family, held=held)
+        seen.append(task)
+        return task
+
+    monkeypatch.setattr(tasks, "draw", spy)
+    rng = random.Random(3)
+    for stage in recipe.STAGES:
+        for _ in range(150):
+            recipe.text(rng, stage, stage.chain, [])
+    assert len(seen) > 500
+    assert not [task for task in seen if tasks.held_out(task.content)]
+    for _ in range(300):
+        letters = drills.copy(rng)[0][0].rstrip(":").split()
+        assert not tasks.held_out(" ".join(("reverse", *letters)))
+
+
+def test_drills_say_what_is_so() -> None:
+    rng = random.Random(6)
+    for _ in range(100):
+        for given, true, word in re.findall(
+            r"\d\. (\S+)\? (\S+): (\w+)\.", text_of(drills.comparisons(rng))
+        ):
+            assert (given == true) == (word == "right")
+        facts = text_of(drills.facts(rng))
+        for left, right in re.findall(r"(\d+ [+\d -]+?)(?: =|,) (\d+)\.", facts):
+            assert eval(left) == int(right)
+
+
+def test_shares_and_mixes_are_whole() -> None:
+    assert sum(recipe.SHARES.values()) == pytest.approx(1.0)
+    for stage in recipe.STAGES:
+        assert sum(stage.mix.values()) == pytest.approx(1.0)
+
+
+def test_weights_line_up_with_tokens(vocabulary: Vocabulary) -> None:
+    segments = [("Check:", 0.5), (" ones 8 + 7 = 15", 3.0), (". é", 0.25), ("\n", 7.0), ("x", 9.0)]
+    ids, weights = vocabulary.weigh(segments, end=2.0)
+    assert len(ids) == len(weights)
+    assert (ids[0], weights[0]) == (BOS, 0.0)
+    assert (ids[-1], weights[-1]) == (EOS, 2.0)
+    by_token = [(vocabulary.decode([i]), w) for i, w in zip(ids, weights, strict=True)]
+    assert ("Check", 0.5) in by_token
+    assert ("15"[0], 3.0) in by_token
+    assert by_token[-3:-1] == [("\n", 7.0), ("x", 9.0)]
+    assert all(weight == 0.25 for text, weight in by_token if text == ".")
+
+
+@pytest.mark.parametrize("family", tasks.FAMILIES)
+def test_chains_round_trip_through_the_tokenizer(family: str, vocabulary: Vocabulary) -> None:
+    rng = random.Random(family)
+    for _ in range(30):
+        segments = build(rng, tasks.draw(rng, family), ChainMix())
+        ids, weights = vocabulary.weigh(segments, end=1.0)
+        assert vocabulary.decode(ids) == text_of(segments)
+        assert len(ids) == len(weights)
+        assert max(ids) < SIZE

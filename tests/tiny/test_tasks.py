@@ -1,0 +1,136 @@
+"""The task generator: true answers by another road, grading, the split, the questions."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from selfee_cli.tiny import other, phrasings, tasks
+from selfee_cli.tiny.checks import spoil, spoil_some, sum_steps
+from selfee_cli.tiny.tasks import FAMILIES, Task, draw, held_out
+
+LISTED = ("counting", "sequence", "reverse")
+GRADED = ("addition", "subtraction", *LISTED)
+
+
+def drawn(family: str, count: int = 300, *, held: bool = False) -> list[Task]:
+    rng = random.Random(f"test {family}")
+    return [draw(rng, family, held=held) for _ in range(count)]
+
+
+def expected(task: Task) -> tuple[str, ...]:
+    """What is true, worked out from the values without the generator's own arithmetic."""
+    values, n = task.values, len(task.items)
+    if task.family == "addition":
+        return (str(len("x" * int(values[0]) + "x" * int(values[1]))),)
+    if task.family == "subtraction":
+        return (str(len(range(int(values[1]), int(values[0])))),)
+    if task.family == "counting":
+        start, step = map(int, values)
+        return tuple(map(str, range(start, start + n * step, step)))
+    if task.family == "reverse":
+        return tuple("".join(values)[::-1])
+    kind, start, _ = values
+    wheel = " ".join(tasks.SERIES[kind] * 2)
+    return tuple(wheel[re.search(rf"\b{start}\b", wheel).end() :].split()[:n])
+
+
+@pytest.mark.parametrize("family", GRADED)
+def test_the_answer_is_true_and_graded_right(family: str) -> None:
+    for task in drawn(family):
+        assert task.items == expected(task)
+        assert task.grade(task.answer)
+        assert task.read(task.answer) == task.items
+
+
+@pytest.mark.parametrize("family", GRADED)
+def test_spoilt_answers_are_graded_wrong(family: str) -> None:
+    rng = random.Random(5)
+    for task in drawn(family):
+        wrong = spoil_some(rng, task, task.items, 0.5)
+        assert wrong != task.items
+        assert task.read(task.write(wrong)) == wrong
+        assert not task.grade(task.write(wrong))
+        at = rng.randrange(len(task.items))
+        assert spoil(rng, task, at) != task.items[at]
+
+
+@pytest.mark.parametrize("family", GRADED)
+def test_an_answer_written_otherwise_is_not_read(family: str) -> None:
+    task = drawn(family, 1)[0]
+    for text in ("", "12", task.answer[:-1], task.answer + " ", " " + task.answer, task.lead + "."):
+        assert task.read(text) is None
+        assert not task.grade(text)
+
+
+def test_every_value_stands_in_the_question() -> None:
+    for family in ("addition", "subtraction", "counting", "reverse"):
+        for task in drawn(family):
+            for value in task.values:
+                assert re.search(rf"(?<!\w){value}(?!\w)", task.question), task
+
+
+def test_the_steps_of_a_sum_add_up() -> None:
+    for task in drawn("addition") + drawn("subtraction"):
+        (ones, ones_result), (tens, tens_result) = sum_steps(task)
+        for left, result in ((ones, ones_result), (tens, tens_result)):
+            assert eval(left) == int(result)
+        assert int(tens_result) * 10 + int(ones_result) % 10 == int(task.items[0])
+
+
+def test_a_tenth_is_held_out_and_never_drawn_for_training() -> None:
+    contents = [f"addition {a} {b}" for a in range(10, 100) for b in range(10, 100)]
+    assert 0.08 < sum(map(held_out, contents)) / len(contents) < 0.12
+    for family in FAMILIES:
+        assert not any(held_out(task.content) for task in drawn(family))
+        assert all(held_out(task.content) for task in drawn(family, 10, held=True))
+
+
+def test_there_are_eight_phrasings_a_family() -> None:
+    for name in ("ADDITION", "SUBTRACTION", "COUNTING", "SEQUENCE", "REVERSE"):
+        assert len(set(getattr(phrasings, name))) == 8
+
+
+@pytest.mark.parametrize(
+    ("family", "question"),
+    [
+        ("addition", "What is 47 + 85?"),
+        ("subtraction", "What is 93 - 28?"),
+        ("counting", "Count from 12 in steps of 7, five numbers."),
+        ("sequence", "Which three days come after Tuesday?"),
+        ("reverse", "Spell s t o n e backwards."),
+    ],
+)
+def test_the_examples_are_phrased_as_in_training(family: str, question: str) -> None:
+    def shape(text: str) -> str:
+        text = re.sub(r"\d+", "0", re.sub(r"\b[a-z](?: [a-z])+\b", "abc", text))
+        return re.sub(r"\b(one|two|three|four|five|[A-Z]\w+day)\b", "N", text)
+
+    assert question in other.EXAMPLES
+    assert shape(question) in {shape(task.question) for task in drawn(family, 3000)}
+
+
+def test_questions_come_rough_too() -> None:
+    questions = [task.question for family in GRADED for task in drawn(family)]
+    assert any(question[0].islower() for question in questions)
+    assert any(question[-1] not in ".?)" for question in questions)
+    assert any(question.startswith("Please ") for question in questions)
+
+
+def test_other_questions_get_an_honest_answer() -> None:
+    for task in drawn("other"):
+        assert task.answer in other.ANSWERS
+        assert "small demonstration model of selfee" in task.answer
+        assert task.grade(other.ANSWERS[0])
+        assert not task.grade("The sum is 12.")
+    assert any("###" in task.question for task in drawn("other", 600))
+
+
+def test_no_content_word_starts_a_line_or_stands_in_quotes() -> None:
+    for family in FAMILIES:
+        for task in drawn(family, 50):
+            assert '"' not in task.answer
+            assert "\n" not in task.answer
+            assert not re.match(r"\d|[a-z]\b", task.answer)

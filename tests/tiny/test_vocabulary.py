@@ -1,0 +1,58 @@
+"""The tokenizer: size, round trips, one piece for a content whatever stands beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfee_cli.tiny import tasks
+from selfee_cli.tiny.vocabulary import BOS, SIZE, Vocabulary, train_vocabulary, with_dummy_prefix
+
+
+def test_size_and_determinism(vocabulary: Vocabulary) -> None:
+    assert len(vocabulary) == SIZE
+    assert train_vocabulary(texts=1500) == vocabulary.model
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is 47 + 85?",
+        "",
+        " two  spaces   and\ttabs\n\n\nlines ",
+        "Привет 你好 😀 \u0000 \u200b",
+        "### Revision 3:\nRevision is not needed.",
+        "</s><s>[PAD]",
+    ],
+)
+def test_any_text_comes_back(text: str, vocabulary: Vocabulary) -> None:
+    ids = vocabulary.encode(text)
+    assert ids[0] == BOS
+    assert vocabulary.decode(ids) == text
+
+
+def test_a_content_word_is_one_piece(vocabulary: Vocabulary) -> None:
+    for word in (*tasks.DAYS, *tasks.MONTHS, *tasks.LETTERS, "right", "wrong", "7"):
+        assert len(vocabulary.tail(f" {word}")) == 1
+        for mark in (".", "?", ":", ","):
+            assert vocabulary.tail(f" {word}{mark}")[:1] == vocabulary.tail(f" {word}")
+
+
+def test_digits_stand_alone(vocabulary: Vocabulary) -> None:
+    assert len(vocabulary.tail(" 1055")) == 4
+
+
+def test_forced_text_is_tokenised_as_in_a_chain(vocabulary: Vocabulary) -> None:
+    head, forced = "I would rate it 8/10.", " Revision is needed.\n\n### Revision 1:\n"
+    whole = vocabulary.encode(head + forced + "The sum is 132.")
+    assert whole == [
+        *vocabulary.encode(head),
+        *vocabulary.tail(forced),
+        *vocabulary.tail("The sum is 132."),
+    ]
+
+
+def test_the_dummy_prefix_is_on(vocabulary: Vocabulary) -> None:
+    assert vocabulary.encode("Monday") == vocabulary.encode("")[:1] + vocabulary.tail(" Monday")
+    assert with_dummy_prefix(vocabulary.model) == vocabulary.model
+    with pytest.raises(ValueError, match="no field 3"):
+        with_dummy_prefix(b"")
