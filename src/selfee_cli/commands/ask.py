@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from selfee_cli.protocol.chain import Chain, Event
 
 
-@opt.shared_output
+@opt.command
 def ask(
     question: Annotated[
         str | None,
@@ -29,18 +29,8 @@ def ask(
         str | None,
         typer.Option("--input", metavar="TEXT|@FILE", help="A text that the question is about."),
     ] = None,
-    model: opt.Model = None,
-    engine: opt.EngineName = "auto",
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
-    context: opt.Context = None,
-    min_revisions: opt.MinRevisions = 0,
-    max_revisions: opt.MaxRevisions = None,
-    max_new_tokens: opt.MaxNewTokens = None,
-    temperature: opt.Temperature = 0.7,
-    top_p: opt.TopP = 1.0,
-    top_k: opt.TopK = 0,
-    seed: opt.Seed = None,
+    loading: opt.ModelFlags,
+    chain: opt.ChainFlags,
     show: Annotated[
         Show | None,
         typer.Option("--show", help="Default: chain on a terminal, final in a pipe."),
@@ -55,29 +45,19 @@ def ask(
 
     Example: selfee ask "What is 47 + 85?" --min-revisions 2
     """
-    from selfee_cli.engine.options import AskOptions
-
     if as_json and as_jsonl:
         raise UsageError("--json and --jsonl exclude each other")
     if token_ids and not (as_json or as_jsonl):
         raise UsageError("--token-ids adds to JSON", hint="give --json or --jsonl with it")
     text = _question(question)
     context_text = None if input is None else opt.read_text(input)
-    options = AskOptions.make(
-        min_revisions=min_revisions,
-        max_revisions=max_revisions,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        seed=seed,
-    )
-    session = opt.open_session(model, engine=engine, device=device, dtype=dtype, context=context)
+    options = chain.options()
+    session = loading.open()
     render = _renderer(show, as_json=as_json, as_jsonl=as_jsonl, token_ids=token_ids)
     with opt.interruptible() as cancelled:
         events = session.ask(text, input=context_text, options=options, cancelled=cancelled)
-        chain = _drain(events, render)
-    _explain_end(chain, min_revisions)
+        written = _drain(events, render)
+    _explain_end(written, chain.min_revisions)
 
 
 def _question(question: str | None) -> str:

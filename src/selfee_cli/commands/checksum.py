@@ -12,7 +12,7 @@ from selfee_cli.errors import UsageError
 from selfee_cli.ui.console import console
 
 
-@opt.shared_output
+@opt.command
 def checksum(
     path: Annotated[Path, typer.Argument(help="A directory of weights.")],
     output: Annotated[

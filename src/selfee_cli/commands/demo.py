@@ -12,7 +12,7 @@ from selfee_cli.ui.show import Show
 QUESTION = "What is 47 + 85?"
 
 
-@opt.shared_output
+@opt.command
 def demo() -> None:
     """Show the whole job on the bundled model: reconstruct, verify, ask. Offline, in seconds.
 

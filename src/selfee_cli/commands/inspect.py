@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from selfee_cli.weights.inspect import Inspection
 
 
-@opt.shared_output
+@opt.command
 def inspect(
     path: Annotated[Path, typer.Argument(help="A directory of weights.")],
     *,

@@ -1,4 +1,8 @@
-"""The options that several commands share, and how they become objects."""
+"""What commands share: flags in groups, texts from files, Ctrl-C.
+
+A command is a plain function under :func:`command`. Beside its own flags it may take a group of
+them as one parameter, such as ``chain: ChainFlags``; the command line shows the group's flags.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -16,99 +21,171 @@ from selfee_cli.errors import NotFoundError, SelfeeError
 from selfee_cli.ui.console import console
 
 if TYPE_CHECKING:
+    from selfee_cli.engine.options import AskOptions
     from selfee_cli.engine.session import Session
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        envvar="SELFEE_MODEL",
-        metavar="PATH|tiny",
-        help="Directory of weights; unset: the bundled tiny model.",
-        show_default=False,
-    ),
-]
-EngineName = Annotated[
-    str, typer.Option("--engine", metavar="ENGINE", help="auto, native or transformers.")
-]
-Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-]
-Dtype = Annotated[
-    str, typer.Option("--dtype", metavar="DTYPE", help="auto, float16, bfloat16 or float32.")
-]
-Context = Annotated[
-    int | None,
-    typer.Option("--context", min=128, metavar="N", help="Tokens of context; default: as trained."),
-]
-MinRevisions = Annotated[
-    int, typer.Option("--min-revisions", metavar="N", help="Revise at least N times.")
-]
-MaxRevisions = Annotated[
-    int | None, typer.Option("--max-revisions", metavar="M", help="Revise at most M times.")
-]
-MaxNewTokens = Annotated[
-    int | None, typer.Option("--max-new-tokens", metavar="N", help="Stop after N tokens.")
-]
-Temperature = Annotated[
-    float, typer.Option("--temperature", metavar="T", help="0 is greedy; 0.7 as SelFee's authors.")
-]
-TopP = Annotated[float, typer.Option("--top-p", metavar="P", help="Sample from the nucleus.")]
-TopK = Annotated[int, typer.Option("--top-k", metavar="K", help="Sample from the K best; 0: all.")]
-Seed = Annotated[
-    int | None, typer.Option("--seed", metavar="S", help="Same seed, same chain; unset: drawn.")
-]
-_SHARED: dict[str, Any] = {
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="No talk, only data and errors.")],
-    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="More talk.")],
-    "debug": Annotated[bool, typer.Option("--debug", help="Tracebacks instead of hints.")],
-    "no_color": Annotated[bool, typer.Option("--no-color", help="No colour.")],
-}
+class FlagGroup:
+    """A frozen dataclass of flags; each field's annotation is a Typer option."""
 
 
-def shared_output(command: Callable[P, R]) -> Callable[..., R]:
-    """Give a command ``-q``, ``-v``, ``--debug`` and ``--no-color``, which set the console."""
+@dataclass(frozen=True, kw_only=True)
+class OutputFlags(FlagGroup):
+    """How much is said, and how. Every command has them."""
 
-    @functools.wraps(command)
-    def with_output(*args: P.args, **kwargs: P.kwargs) -> R:
-        for name in _SHARED:
-            setattr(console, name, getattr(console, name) or bool(kwargs.pop(name, False)))
-        return command(*args, **kwargs)
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No talk, only data and errors.")] = (
+        False
+    )
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More talk.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks instead of hints.")] = False
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colour.")] = False
 
-    hints = get_type_hints(command, include_extras=True) | _SHARED
-    own = inspect.signature(command).parameters.values()
-    shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False) for name in _SHARED
-    ]
-    parameters = [each.replace(annotation=hints[each.name]) for each in (*own, *shared)]
-    with_output.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_output.__annotations__ = hints
-    return with_output
+    def apply(self) -> None:
+        """Set the console's switches; a command that calls another does not unset them."""
+        for flag in fields(self):
+            if getattr(self, flag.name):
+                setattr(console, flag.name, True)
 
 
-def open_session(
-    model: str | None, *, engine: str, device: str, dtype: str, context: int | None
-) -> Session:
-    """Load the model that the flags name, with a progress bar where it takes a while."""
-    from selfee_cli.api import TINY, load, resolve_model
+@dataclass(frozen=True, kw_only=True)
+class ModelFlags(FlagGroup):
+    """Which model, and how it is loaded."""
 
-    if model is None:
-        console.say(
-            "using the bundled tiny model, which knows little; "
-            "for the real one: selfee ask --model DIR (see `selfee apply-delta --help`)"
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            envvar="SELFEE_MODEL",
+            metavar="PATH|tiny",
+            help="Directory of weights; unset: the bundled tiny model.",
+            show_default=False,
+        ),
+    ] = None
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="ENGINE", help="auto, native or transformers.")
+    ] = "auto"
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto"
+    dtype: Annotated[
+        str,
+        typer.Option("--dtype", metavar="DTYPE", help="auto, float16, bfloat16 or float32."),
+    ] = "auto"
+    context: Annotated[
+        int | None,
+        typer.Option(
+            "--context", min=128, metavar="N", help="Tokens of context; default: as trained."
+        ),
+    ] = None
+
+    def open(self) -> Session:
+        """Load the model, with a progress bar where it takes a while."""
+        from selfee_cli.api import TINY, load, resolve_model
+
+        if self.model is None:
+            console.say(
+                "using the bundled tiny model, which knows little; "
+                "for the real one: selfee ask --model DIR (see `selfee apply-delta --help`)"
+            )
+        # A path that is not there is reported before torch is imported.
+        path = resolve_model(self.model or TINY)
+        from selfee_cli.engine.loading import LoadOptions
+        from selfee_cli.ui.progress import ByteProgress
+
+        options = LoadOptions(
+            engine=self.engine,
+            device=self.device,
+            dtype=self.dtype,
+            context_length=self.context,
         )
-    # A path that is not there is reported before torch is imported.
-    path = resolve_model(model or TINY)
-    from selfee_cli.engine.loading import LoadOptions
+        with ByteProgress("loading", enabled=not console.quiet) as bar:
+            return load(path, options, started=bar.start, progress=bar.advance)
 
-    options = LoadOptions(engine=engine, device=device, dtype=dtype, context_length=context)
-    from selfee_cli.ui.progress import ByteProgress
 
-    with ByteProgress("loading", enabled=not console.quiet) as bar:
-        return load(path, options, started=bar.start, progress=bar.advance)
+@dataclass(frozen=True, kw_only=True)
+class ChainFlags(FlagGroup):
+    """How chains are revised and sampled."""
+
+    min_revisions: Annotated[
+        int, typer.Option("--min-revisions", metavar="N", help="Revise at least N times.")
+    ] = 0
+    max_revisions: Annotated[
+        int | None,
+        typer.Option("--max-revisions", metavar="M", help="Revise at most M times."),
+    ] = None
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", metavar="N", help="Stop after N tokens.")
+    ] = None
+    temperature: Annotated[
+        float,
+        typer.Option("--temperature", metavar="T", help="0 is greedy; 0.7 as SelFee's authors."),
+    ] = 0.7
+    top_p: Annotated[
+        float, typer.Option("--top-p", metavar="P", help="Sample from the nucleus.")
+    ] = 1.0
+    top_k: Annotated[
+        int, typer.Option("--top-k", metavar="K", help="Sample from the K best; 0: all.")
+    ] = 0
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="S", help="Same seed, same chain; unset: drawn."),
+    ] = None
+
+    def options(self) -> AskOptions:
+        """Return the options; each call draws its own seed where none is given.
+
+        Raises:
+            UsageError: a value that cannot be meant.
+        """
+        from selfee_cli.engine.options import AskOptions
+
+        return AskOptions.make(**{flag.name: getattr(self, flag.name) for flag in fields(self)})
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a function a command: its flag groups taken apart, the output flags added."""
+    hints = get_type_hints(function, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        _gather(OutputFlags, kwargs).apply()
+        gathered = {name: _gather(group, kwargs) for name, group in groups.items()}
+        function(*args, **kwargs, **gathered)
+
+    parameters: list[inspect.Parameter] = []
+    for each in inspect.signature(function).parameters.values():
+        if each.name in groups:
+            parameters += _flags(groups[each.name])
+        else:
+            parameters.append(each.replace(annotation=hints[each.name]))
+    parameters += _flags(OutputFlags)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def _is_group(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, FlagGroup)
+
+
+def _gather(group: Any, arguments: dict[str, Any]) -> Any:
+    """Take the group's flags out of ``arguments``."""
+    names = [flag.name for flag in fields(group) if flag.name in arguments]
+    return group(**{name: arguments.pop(name) for name in names})
+
+
+def _flags(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            flag.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=flag.default,
+            annotation=hints[flag.name],
+        )
+        for flag in fields(group)
+    ]
 
 
 def read_text(value: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from selfee_cli.protocol.records import Record
 
 
-@opt.shared_output
+@opt.command
 def show(
     file: Annotated[
         str, typer.Argument(help="A file of recorded chains; `-` reads standard input.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from selfee_cli.weights.verify import Fault
 
 
-@opt.shared_output
+@opt.command
 def verify(
     path: Annotated[Path, typer.Argument(help="A directory of weights.")],
     *,
