@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def ask(
     question: Annotated[
         str | None,
-        typer.Argument(help="The question; `-` or nothing reads it from standard input."),
+        typer.Argument(
+            metavar="[QUESTION]", help="The question; `-` or nothing reads it from standard input."
+        ),
     ] = None,
     *,
     input: Annotated[
@@ -65,10 +67,6 @@ def _question(question: str | None) -> str:
         raise UsageError("no question", hint='selfee ask "What is 47 + 85?"')
     text = opt.read_stdin() if question in (None, "-") else question
     assert text is not None
-    # A shell passes bytes that are no UTF-8 as lone surrogates, which no tokenizer takes.
-    text = text.encode("utf-8", "replace" if question is None else "surrogateescape").decode(
-        "utf-8", "replace"
-    )
     if not text.strip():
         raise UsageError("the question is empty", hint='selfee ask "What is 47 + 85?"')
     return text.strip("\n")

@@ -14,7 +14,8 @@ from selfee_cli.ui.show import Show
 @opt.command
 def chat(
     question: Annotated[
-        str | None, typer.Argument(help="A question to begin with.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[QUESTION]", help="A question to begin with.", show_default=False),
     ] = None,
     *,
     loading: opt.ModelFlags,

@@ -82,7 +82,7 @@ class ModelFlags(FlagGroup):
         """Load the model, with a progress bar where it takes a while."""
         from selfee_cli.api import TINY, load, resolve_model
 
-        if self.model is None:
+        if not self.model:
             console.say(
                 "using the bundled tiny model, which knows little; "
                 "for the real one: selfee ask --model DIR (see `selfee apply-delta --help`)"

@@ -18,6 +18,7 @@ from selfee_cli.protocol.chain import (
 )
 from selfee_cli.protocol.driver import ChainDriver
 from selfee_cli.protocol.prompt import Exchange, render_prompt
+from selfee_cli.protocol.text import well_formed
 
 # A prompt is refused, or the oldest exchange dropped, where it leaves less than this for a chain.
 _LEAST_ROOM = 64
@@ -48,6 +49,7 @@ class Session:
             SelfeeError: the model computed values that are not numbers.
         """
         options = options or AskOptions.make()
+        instruction, input = well_formed(instruction), input and well_formed(input)
         if not instruction.strip():
             raise UsageError("the question is empty")
         prompt, dropped = self._prompt(instruction, input)

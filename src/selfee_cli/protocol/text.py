@@ -81,6 +81,14 @@ class TokenText:
         return "".join(self._pieces)
 
 
+def well_formed(text: str) -> str:
+    """Return ``text`` with lone surrogates, which no tokenizer takes, as U+FFFD.
+
+    They come from bytes on a command line that are not UTF-8, and from broken JSON.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def decode(vocabulary: Vocabulary, ids: Sequence[int]) -> str:
     """Return the text of ``ids`` as it stands inside a longer text."""
     data = b"".join(map(vocabulary.token_bytes, ids))
