@@ -180,12 +180,13 @@ class NativeEngine(Engine):
     ) -> torch.Tensor:
         c, n = self.config, len(x)
         fused = F.linear(x, layer.qkv).view(n, c.heads + 2 * c.kv_heads, c.head_dim)
-        q, k, v = fused.transpose(0, 1).split((c.heads, c.kv_heads, c.kv_heads))
-        cache[0, :, past : past + n] = rotate(k, cos, sin)
+        turned, v = fused.transpose(0, 1).split((c.heads + c.kv_heads, c.kv_heads))
+        q, k = rotate(turned, cos, sin).split((c.heads, c.kv_heads))
+        cache[0, :, past : past + n] = k
         cache[1, :, past : past + n] = v
         keys, values = cache[:, :, : past + n]  # (kv_heads, past + n, head_dim) each
         out = F.scaled_dot_product_attention(
-            rotate(q, cos, sin)[None],
+            q[None],
             keys[None],
             values[None],
             attn_mask=mask,

@@ -61,18 +61,21 @@ class RopeConfig:
 def rope_tables(
     rope: RopeConfig, length: int, *, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cosines and sines of every position, each of shape (length, head_dim)."""
+    """Return cosines and signed sines of every position, each of shape (length, head_dim).
+
+    The sines of a head's first half are negative, so that :func:`rotate` need not negate.
+    """
     frequencies, amplitude = _frequencies(rope)
     angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
     angles = torch.cat((angles, angles), dim=-1)  # both halves of a head turn alike
     cos, sin = angles.cos() * amplitude, angles.sin() * amplitude
+    sin[:, : len(frequencies)].neg_()
     return cos.to(device=device, dtype=dtype), sin.to(device=device, dtype=dtype)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Turn ``x`` (..., tokens, head_dim) by its positions' angles (tokens, head_dim)."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
 
 
 def _frequencies(rope: RopeConfig) -> tuple[torch.Tensor, float]:
