@@ -64,7 +64,57 @@ def byte_level_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sentencepiece_dir", "byte_level_dir"])
+@pytest.fixture(scope="module")
+def metaspace_dir(sentencepiece_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SentencePiece model as the tokenizer.json that LLaMA checkpoints carry."""
+    from sentencepiece import SentencePieceProcessor
+    from tokenizers import AddedToken, decoders, normalizers, processors
+    from tokenizers import Tokenizer as Library
+    from tokenizers.models import BPE
+
+    source = SentencePieceProcessor(str(sentencepiece_dir / "tokenizer.model"))
+    pieces = [source.IdToPiece(id) for id in range(source.vocab_size())]
+    vocab = {piece: id for id, piece in enumerate(pieces)}
+    merges = [
+        (vocab[piece], vocab[piece[:at]], vocab[piece[at:]], piece[:at], piece[at:])
+        for piece in pieces
+        for at in range(1, len(piece))
+        if piece[:at] in vocab and piece[at:] in vocab and not piece.startswith("<")
+    ]
+    pairs = [(left, right) for *_, left, right in sorted(merges)]  # a lower id merges first
+    model = BPE(vocab, pairs, byte_fallback=True, unk_token="<unk>", fuse_unk=True)
+    library = Library(model)
+    library.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    library.decoder = decoders.Sequence(
+        [
+            decoders.Replace("\u2581", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    special = [AddedToken(piece, special=True) for piece in ("<unk>", "<s>", "</s>")]
+    library.add_special_tokens(special)
+    library.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    path = tmp_path_factory.mktemp("metaspace")
+    library.save(str(path / "tokenizer.json"))
+    (path / "config.json").write_text(json.dumps({"eos_token_id": 2}))
+    return path
+
+
+def test_both_forms_of_a_tokenizer_agree(sentencepiece_dir: Path, metaspace_dir: Path) -> None:
+    ours, theirs = load_tokenizer(sentencepiece_dir), load_tokenizer(metaspace_dir)
+    assert (ours.bos, ours.ends) == (theirs.bos, theirs.ends)
+    for text in (*TEXTS[:4], *CONTINUATIONS):
+        assert ours.encode_prompt(text) == theirs.encode_prompt(text)
+        assert ours.encode_continuation(text) == theirs.encode_continuation(text)
+
+
+@pytest.fixture(params=["sentencepiece_dir", "byte_level_dir", "metaspace_dir"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return load_tokenizer(request.getfixturevalue(request.param))
 
