@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfee_cli.commands import options as opt
-from selfee_cli.errors import UsageError
+from selfee_cli.errors import Interrupted, UsageError
 from selfee_cli.ui.console import console
 from selfee_cli.ui.units import byte_text, count_text
 
@@ -60,7 +60,13 @@ def apply_delta(
     _say_base(plan)
     with ByteProgress("apply-delta", enabled=not console.quiet) as bar:
         bar.start(plan.input_bytes)
-        result = weights.apply_delta(plan, out, bar.advance)
+        try:
+            result = weights.apply_delta(plan, out, bar.advance)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted: the same command goes on from here") from None
+    if result.resumed_files:
+        files = "1 file" if result.resumed_files == 1 else f"{result.resumed_files} files"
+        console.say(f"resumed: {files} of an earlier run were already there")
     for note in result.notes:
         console.say(note)
     if as_json:

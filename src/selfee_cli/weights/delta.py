@@ -8,6 +8,7 @@ rows: so SelFee's training began the row of ``[PAD]``.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from selfee_cli.weights.disk import (
 )
 from selfee_cli.weights.dtypes import Codec, DType, Floats, Raw
 from selfee_cli.weights.fingerprint import sampled_fingerprint
+from selfee_cli.weights.journal import Journal, holds_finished
 from selfee_cli.weights.manifest import MANIFEST_NAME, Manifest, file_records, tensor_records
 from selfee_cli.weights.sidecars import write_sidecars
 from selfee_cli.weights.storage import TensorInfo, row_ranges
@@ -52,6 +54,8 @@ class DeltaResult:
     bytes_written: int
     notes: tuple[str, ...]
     """What the user should know, a line each."""
+    resumed_files: int = 0
+    """Files that an earlier run had finished."""
 
 
 def apply_delta(
@@ -61,31 +65,31 @@ def apply_delta(
 
     Args:
         plan: What :func:`plan_delta` gave.
-        out: The target. It appears whole, at the end, by one rename; a failure leaves nothing.
+        out: The target. It appears whole, at the end, by one rename. A failure leaves nothing;
+            a full disk, Ctrl-C or a kill leaves ``.NAME.partial`` beside it, from which the next
+            run goes on.
         progress: Is told how many more of the ``plan.input_bytes`` were dealt with.
 
     Raises:
         UsageError: The target exists and is not empty.
         ResourceError: The disk is too small or ran full.
         MismatchError: A result is not finite, or an input is not whole.
+        SelfeeError: Another run is making the target.
     """
     began = time.perf_counter()
     out = Path(out)
     check_target(out)
-    check_space(out, plan.output_bytes + _SLACK)
-    with staged_directory(out) as staging:
-        with (
-            open_checkpoint(plan.base) as base,
-            open_checkpoint(plan.delta) as delta,
-            ShardWriter(staging, plan.shards) as writer,
-        ):
-            capacity = max(CHUNK, *(info.row_size for info in plan.tensors))
-            adder = Adder(base, delta, capacity)
-            with WriteBehind(writer, capacity * plan.dtype.itemsize) as pipe:
-                for info in plan.tensors:
-                    _add_tensor(adder, info, pipe, progress)
+    with (
+        staged_directory(out, keep=holds_finished) as staging,
+        closing(Journal(staging, plan.key())) as journal,
+    ):
+        resumed = len(journal.finished)
+        present = sum(shard.file.size for shard in journal.finished.values())
+        check_space(out, plan.output_bytes - present + _SLACK)
+        writer = _write_shards(plan, staging, journal, progress)
         files, notes = write_sidecars(plan, staging)
         manifest = _write_manifest(plan, staging, writer, files)
+        journal.remove()
     return DeltaResult(
         path=out,
         manifest=manifest,
@@ -93,7 +97,28 @@ def apply_delta(
         bytes_read=plan.input_bytes,
         bytes_written=plan.output_bytes,
         notes=notes,
+        resumed_files=resumed,
     )
+
+
+def _write_shards(
+    plan: DeltaPlan, directory: Path, journal: Journal, progress: Advance
+) -> ShardWriter:
+    """Write the shards that the journal does not know as finished."""
+    with (
+        open_checkpoint(plan.base) as base,
+        open_checkpoint(plan.delta) as delta,
+        ShardWriter(directory, plan.shards, journal) as writer,
+    ):
+        adder = Adder(base, delta, max(CHUNK, *(info.row_size for info in plan.tensors)))
+        due = {info.name for info in writer.due}
+        for info in plan.tensors:
+            if info.name not in due:
+                progress(adder.input_bytes(info.name, 0, info.rows))
+        with WriteBehind(writer, adder.capacity * plan.dtype.itemsize) as pipe:
+            for info in writer.due:
+                _add_tensor(adder, info, pipe, progress)
+    return writer
 
 
 class Adder:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,8 @@ class DeltaPlan:
     origins: Mapping[str, Origin]
     """``"base"`` and ``"delta"``."""
     input_bytes: int
+    stamps: tuple[tuple[str, int, int], ...]
+    """Path, size and time of change (ns) of every input file."""
 
     @property
     def output_bytes(self) -> int:
@@ -48,6 +52,15 @@ class DeltaPlan:
     def parameters(self) -> int:
         """Elements of the result."""
         return sum(info.size for info in self.tensors)
+
+    def key(self) -> str:
+        """Name the work by its inputs and outputs: what another run may go on with."""
+        digest = hashlib.sha256(json.dumps([self.stamps, self.dtype.value]).encode())
+        for origin in self.origins.values():
+            digest.update(origin.fingerprint.encode())
+        for shard in self.shards:
+            digest.update(shard.head)
+        return digest.hexdigest()
 
 
 def plan_delta(
@@ -97,7 +110,14 @@ def plan_delta(
             config=delta_weights.config,
             origins=origins,
             input_bytes=base_weights.nbytes + delta_weights.nbytes,
+            stamps=(*_stamps(base_weights), *_stamps(delta_weights)),
         )
+
+
+def _stamps(checkpoint: Checkpoint) -> Iterator[tuple[str, int, int]]:
+    for path in checkpoint.files:
+        status = path.stat()
+        yield str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
 def _origin(checkpoint: Checkpoint) -> Origin:

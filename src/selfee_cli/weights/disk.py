@@ -8,13 +8,18 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from selfee_cli.errors import ResourceError, SelfeeError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows
+    fcntl = None  # type: ignore[assignment]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -106,30 +111,57 @@ def check_space(target: Path, needed: int) -> None:
 
 
 @contextmanager
-def staged_directory(target: Path) -> Iterator[Path]:
+def staged_directory(
+    target: Path, *, keep: Callable[[Path], bool] = lambda _: False
+) -> Iterator[Path]:
     """Give a directory beside ``target`` that becomes ``target`` if the block succeeds.
 
-    The block's files must be synced by itself. On any failure, Ctrl-C included, the directory is
-    removed, with the parents that were made for it.
+    The block's files must be synced by itself. The directory is the same for every run, and one
+    run at a time has it. A failure removes it, with the parents that were made for it; a full
+    disk or Ctrl-C leaves it where ``keep`` says that it holds work worth going on with.
+
+    Raises:
+        SelfeeError: another run has it.
     """
     target = target.resolve()
     made = [parent for parent in target.parents if not parent.exists()]
-    staging = target.parent / f".{target.name}.partial-{secrets.token_hex(4)}"
+    staging = target.parent / f".{target.name}.partial"
+    with disk_errors(target.parent):
+        staging.mkdir(parents=True, exist_ok=True)
+    with _locked(staging, target):
+        try:
+            yield staging
+            with disk_errors(target.parent):
+                _sync_directory(staging)
+                staging.rename(target)
+                _sync_directory(target.parent)
+        except BaseException as error:
+            if not (isinstance(error, KeyboardInterrupt | ResourceError) and keep(staging)):
+                shutil.rmtree(staging, ignore_errors=True)
+                for parent in made:
+                    if parent.exists() and not any(parent.iterdir()):
+                        parent.rmdir()
+            raise
+
+
+@contextmanager
+def _locked(staging: Path, target: Path) -> Iterator[None]:
+    """Hold the lock on a directory, which a process loses when it ends, however it ends."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(staging, os.O_RDONLY)
     try:
-        with disk_errors(target.parent):
-            staging.mkdir(parents=True)
-        yield staging
-        with disk_errors(target.parent):
-            _sync_directory(staging)
-            staging.rename(target)
-            _sync_directory(target.parent)
-    except BaseException:
-        if staging.exists():
-            shutil.rmtree(staging, ignore_errors=True)
-        for parent in made:
-            if parent.exists() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not staging.exists() or os.fstat(descriptor).st_ino != staging.stat().st_ino:
+            raise BlockingIOError  # whoever had it has just finished
+        yield
+    except BlockingIOError:
+        raise SelfeeError(
+            f"another selfee is making {target} right now", hint="wait for it, or choose another"
+        ) from None
+    finally:
+        os.close(descriptor)
 
 
 def _sync_directory(path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from selfee_cli.weights.disk import WrittenFile, disk_errors, reserve, write_json
 from selfee_cli.weights.dtypes import Raw, byte_view
+from selfee_cli.weights.journal import FinishedShard, Journal
 from selfee_cli.weights.storage import TensorInfo
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -90,22 +91,43 @@ def _head(tensors: Sequence[TensorInfo]) -> bytes:
 class ShardWriter:
     """Writes planned shards into a directory, one open at a time.
 
-    A context manager. Data come by :meth:`write`, tensors in the planned order. Leaving without an
-    error finishes the last file and writes the index where there is more than one shard;
-    :attr:`files` and :attr:`tensors` then describe what was written.
+    A context manager. Data come by :meth:`write`, the tensors of :attr:`due` in order: all but
+    those of shards that the ``journal`` knows as finished. Leaving without an error finishes the
+    last file and writes the index where there is more than one shard; :attr:`files` and
+    :attr:`tensors` then describe what was written.
     """
 
-    def __init__(self, directory: Path, shards: Sequence[ShardPlan]) -> None:
+    def __init__(
+        self, directory: Path, shards: Sequence[ShardPlan], journal: Journal | None = None
+    ) -> None:
         self.directory = directory
         self.shards = shards
         self.files: list[WrittenFile] = []
         self.tensors: list[WrittenTensor] = []
-        self._queue = [(shard, info) for shard in shards for info in shard.tensors]
+        self._journal = journal
+        self._queue: list[tuple[ShardPlan, TensorInfo]] = []
+        for shard in shards:
+            if journal is not None and shard.name in journal.finished:
+                self._take(shard, journal.finished[shard.name])
+            else:
+                self._queue += [(shard, info) for info in shard.tensors]
         self._next = 0  # tensors begun
         self._left = 0  # bytes still to come of the open tensor
         self._file: BinaryIO | None = None
         self._file_digest = hashlib.sha256()
         self._tensor_digest = hashlib.sha256()
+
+    @property
+    def due(self) -> list[TensorInfo]:
+        """The tensors that are to be written, in order."""
+        return [info for _, info in self._queue]
+
+    def _take(self, shard: ShardPlan, finished: FinishedShard) -> None:
+        """Count a shard that an earlier run finished as written."""
+        self.files.append(finished.file)
+        for info in shard.tensors:
+            digest = finished.tensors[info.name]
+            self.tensors.append(WrittenTensor(info=info, file=shard.name, sha256=digest))
 
     def write(self, name: str, data: Raw) -> None:
         """Append ``data``, raw, to the tensor ``name``, which must be the one that is due."""
@@ -152,14 +174,17 @@ class ShardWriter:
             os.fsync(self._file.fileno())
             self._file.close()
         self._file = None
-        self.files.append(
-            WrittenFile(name=shard.name, size=shard.nbytes, sha256=self._file_digest.hexdigest())
-        )
+        digest = self._file_digest.hexdigest()
+        written = WrittenFile(name=shard.name, size=shard.nbytes, sha256=digest)
+        self.files.append(written)
+        if self._journal is not None:
+            digests = {t.info.name: t.sha256 for t in self.tensors if t.file == shard.name}
+            self._journal.add(FinishedShard(file=written, tensors=digests))
 
     def _write_index(self) -> None:
         index = {
             "metadata": {"total_size": sum(t.info.nbytes for t in self.tensors)},
-            "weight_map": {t.info.name: t.file for t in self.tensors},
+            "weight_map": {info.name: s.name for s in self.shards for info in s.tensors},
         }
         self.files.append(write_json(self.directory / INDEX_NAME, index))
 
@@ -177,5 +202,7 @@ class ShardWriter:
         if error is None:
             if self._left or self._next != len(self._queue):
                 raise ValueError("not every tensor was written")
+            written = {tensor.info.name: tensor for tensor in self.tensors}
+            self.tensors = [written[info.name] for s in self.shards for info in s.tensors]
             if len(self.shards) > 1:
                 self._write_index()
