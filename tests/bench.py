@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SELFEE = [sys.executable, "-m", "selfee_cli"]
+INSTALLED = Path(sys.executable).with_name("selfee")
+SELFEE = [str(INSTALLED)] if INSTALLED.exists() else [sys.executable, "-m", "selfee_cli"]
 # A user's files are left alone: the bundled model is reconstructed in a folder of our own.
 os.environ["SELFEE_HOME"] = tempfile.mkdtemp(prefix="selfee-bench-")
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +46,9 @@ def apply_delta(
 
     Example: selfee apply-delta --base llama-7b --delta selfee-7b-delta --out selfee-7b
     """
+    import json
+    import shlex
+
     from selfee_cli.ui.progress import ByteProgress
     from selfee_cli.weights import delta as weights
     from selfee_cli.weights.disk import check_target
@@ -114,6 +114,8 @@ def parse_dtype(name: str) -> DType:
 
 def parse_size(text: str) -> int:
     """Give the bytes of a size such as ``5GB``, ``500MB`` or ``2GiB``."""
+    import re
+
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", text.strip().upper())
     if not match or match[2] not in _UNITS or float(match[1]) <= 0:
         raise UsageError(f"--shard-size {text} is no size", hint="for example 5GB or 500MB")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -84,6 +83,8 @@ def _renderer(
 
 
 def _write_json(event: Event, *, every: bool, token_ids: bool) -> None:
+    import json
+
     from selfee_cli.protocol.chain import ChainEnded
 
     if isinstance(event, ChainEnded):

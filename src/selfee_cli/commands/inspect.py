@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +29,8 @@ def inspect(
 
     found = inspect_weights(path)
     if as_json:
+        import json
+
         console.line(json.dumps(found.to_json(), ensure_ascii=False))
         return
     for label, value in _rows(found):

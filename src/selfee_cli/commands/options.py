@@ -175,6 +175,7 @@ def _gather(group: Any, arguments: dict[str, Any]) -> Any:
     return group(**{name: arguments.pop(name) for name in names})
 
 
+@functools.cache
 def _flags(group: Any) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     return [

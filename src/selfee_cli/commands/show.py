@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +34,8 @@ def show(
 
     Example: selfee show selfee_13b_enforce_3_revisions.jsonl --id 7 --show diff
     """
+    import json
+
     from selfee_cli.protocol.records import read_records
 
     records = read_records(_read(file), source=file)

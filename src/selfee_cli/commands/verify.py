@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +44,8 @@ def verify(
             checked.append(_against_digests(path, faults, as_json))
         checked.append(_against_sum(path, base, delta, faults, as_json))
     if as_json:
+        import json
+
         console.line(json.dumps(_to_json(path, checked, faults)))
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
