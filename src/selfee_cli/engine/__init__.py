@@ -1,1 +1,1 @@
-"""A loaded model behind one small interface, and the session that drives chains with it."""
+"""A loaded model behind one small interface, and conversations that drive chains with it."""
