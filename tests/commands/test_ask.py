@@ -67,8 +67,9 @@ def test_json_is_the_contracts_and_reproducible() -> None:
 
 
 def test_a_pipe_gets_the_final_answer_alone() -> None:
-    done = selfee("ask", "-", input=f"{QUESTION}\n", FORCE_COLOR="")
+    done = selfee("ask", "-", "--verbose", input=f"{QUESTION}\n", FORCE_COLOR="")
     assert done.returncode == 0
+    assert "native engine, float32 on cpu, 2048 tokens of context" in done.stderr
     assert len(done.stdout.splitlines()) == 1
     assert "\x1b" not in done.stdout
     assert "###" not in done.stdout

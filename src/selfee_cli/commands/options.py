@@ -99,7 +99,13 @@ class ModelFlags(FlagGroup):
             context_length=self.context,
         )
         with ByteProgress("loading", enabled=not console.quiet) as bar:
-            return load(path, options, started=bar.start, progress=bar.advance)
+            session = load(path, options, started=bar.start, progress=bar.advance)
+        about, engine = session.model, session.model.engine
+        console.explain(
+            f"{path}: {engine.name} engine, {engine.dtype} on {engine.device}, "
+            f"{engine.context_length} tokens of context, loaded in {about.load_seconds:.1f} s"
+        )
+        return session
 
 
 @dataclass(frozen=True, kw_only=True)
