@@ -1,23 +1,21 @@
-"""The command line: registers the commands and is the one place that catches errors."""
+"""The command line: registers the commands and is the one place that catches errors.
+
+A command's module is imported when the command is called: ``--help`` needs its line alone.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from selfee_cli import __version__
-from selfee_cli.commands.apply_delta import apply_delta
-from selfee_cli.commands.ask import ask
-from selfee_cli.commands.chat import chat
-from selfee_cli.commands.checksum import checksum
-from selfee_cli.commands.demo import demo
-from selfee_cli.commands.inspect import inspect
-from selfee_cli.commands.show import show
-from selfee_cli.commands.verify import verify
 from selfee_cli.errors import Interrupted, ResourceError, SelfeeError
 from selfee_cli.ui.console import console
 
@@ -29,8 +27,32 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo, ask, chat, show, apply_delta, verify, checksum, inspect):
-    app.command()(_command)
+COMMANDS = {
+    "demo": "The whole job on the bundled model, offline, in seconds.",
+    "ask": "One question, one chain: answer, feedback, revision.",
+    "chat": "A conversation, each answer criticised and revised.",
+    "show": "Recorded chains: turns, scores, verdicts, differences.",
+    "apply-delta": "Reconstruct the tuned weights from base and delta.",
+    "verify": "Are these weights what they should be?",
+    "checksum": "Write SHA256SUMS for a directory of weights.",
+    "inspect": "What is this directory of weights?",
+}
+"""Each command and its line in ``--help``; ``apply-delta`` is ``apply_delta.apply_delta``."""
+
+
+class _Deferred(TyperCommand):
+    """Stands for a command until it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> Any:
+        assert self.name
+        module = self.name.replace("-", "_")
+        alone = typer.Typer(
+            add_completion=False,
+            rich_markup_mode=None,
+            context_settings=app.info.context_settings,
+        )
+        alone.command(self.name)(getattr(import_module(f"selfee_cli.commands.{module}"), module))
+        return get_command(alone).make_context(info_name, args, *rest, **more)
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,7 +76,11 @@ def _selfee(
 def main() -> None:
     """Run the command line; the process ends with the exit code that CLI.md gives."""
     try:
-        app()
+        group = get_command(app)
+        assert isinstance(group, TyperGroup)
+        for name, line in COMMANDS.items():
+            group.add_command(_Deferred(name, help=line, rich_markup_mode=None))
+        group()
     except BrokenPipeError:
         # The reader went away, as `head` does. Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

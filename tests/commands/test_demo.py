@@ -8,6 +8,7 @@ import sys
 from cli import fails, selfee
 
 from selfee_cli import __version__
+from selfee_cli.cli import COMMANDS
 
 
 def test_the_demo_is_the_whole_job() -> None:
@@ -27,8 +28,7 @@ def test_version_and_usage() -> None:
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    commands = ("demo", "ask", "chat", "show", "apply-delta", "verify", "checksum", "inspect")
-    for command in commands:
+    for command in COMMANDS:
         done = selfee(command, "--help")
         assert f"Example: selfee {command}" in done.stdout
 

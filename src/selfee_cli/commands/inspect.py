@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @opt.command
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A directory of weights.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A directory of weights.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:

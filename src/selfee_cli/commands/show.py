@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @opt.command
 def show(
     file: Annotated[
-        str, typer.Argument(help="A file of recorded chains; `-` reads standard input.")
+        str,
+        typer.Argument(metavar="FILE", help="A file of recorded chains; `-` reads standard input."),
     ],
     *,
     id: Annotated[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @opt.command
 def verify(
-    path: Annotated[Path, typer.Argument(help="A directory of weights.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A directory of weights.")],
     *,
     base: Annotated[
         str | None,
