@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from selfee_cli.errors import MismatchError, NotFoundError, SelfeeError
+from selfee_cli.weights.bounds import MAX_TENSORS, is_name, shown
+from selfee_cli.weights.corrections import CORRECTION_NAME
 from selfee_cli.weights.dtypes import DType
 from selfee_cli.weights.pickle_file import read_torch_zip
 from selfee_cli.weights.safetensors_file import parse_json_object, read_safetensors_header
 from selfee_cli.weights.storage import DataFile, RowSource, StoredRows, StoredTensor, truncated
 
-SAFETENSORS = re.compile(r"[^.].*\.safetensors|[^.].*\.safetensors\.index\.json")
+SAFETENSORS = re.compile(
+    rf"(?!{re.escape(CORRECTION_NAME)})[^.].*\.safetensors|[^.].*\.safetensors\.index\.json"
+)
 BIN = re.compile(r"pytorch_model.*\.bin|[^.].*\.bin\.index\.json")
-MAX_JSON = 32 << 20
-"""Bytes of an index or a configuration."""
+MAX_JSON = 8 << 20
+"""Bytes of an index or a configuration; the index of the largest LLaMA has 60 kB."""
+MAX_ROW = 1 << 20
+"""Elements of a tensor's row, which is read whole; the largest LLaMA has 22,016."""
 
-_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
+_SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})\.(safetensors|bin)")
 _NOT_WEIGHTS = re.compile(r".*rotary_emb\.inv_freq")  # recomputed from the configuration
+
+_COUNTS = {
+    "hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads",
+    "num_hidden_layers", "num_key_value_heads", "vocab_size",
+}  # fmt: skip
+_NUMBERS = {"rms_norm_eps": 1.0, "rope_theta": 1e12}  # and the most they may be
 
 OpenFile = Callable[[str], DataFile]
 
@@ -52,6 +65,8 @@ def open_hf_tensors(
             if name in homes:
                 raise SelfeeError(f"{path}: {name} stands in both {homes[name]} and {shard}")
             homes[name] = shard
+            if len(sources) >= MAX_TENSORS:
+                raise SelfeeError(f"{path} holds more than {MAX_TENSORS:,} tensors")
             sources[name] = StoredRows(file, stored, supported_dtype(file.path, stored))
     if weight_map is not None:
         _compare_index(path / indexes[0], weight_map, homes)
@@ -61,9 +76,11 @@ def open_hf_tensors(
 
 
 def supported_dtype(path: Path, stored: StoredTensor) -> DType:
-    """Give a stored tensor's type; refuse what is not float16, bfloat16 or float32."""
+    """Give a stored tensor's type; refuse what no LLaMA has: other types, or endless rows."""
     if not stored.nbytes:
         raise SelfeeError(f"{path}: {stored.name} has no elements")
+    if math.prod(stored.shape[1:]) > MAX_ROW:
+        raise SelfeeError(f"{path}: {stored.name} is {list(stored.shape)}: its rows are too long")
     try:
         return DType(stored.dtype)
     except ValueError:
@@ -85,8 +102,37 @@ def read_json_file(path: Path) -> dict[str, Any]:
 
 def read_config(path: Path) -> dict[str, Any]:
     """Give ``config.json`` of a directory, or an empty dictionary where it has none."""
-    config = path / "config.json"
-    return read_json_file(config) if config.exists() else {}
+    file = path / "config.json"
+    if not is_there(file):
+        return {}
+    config = read_json_file(file)
+    for key in _COUNTS & config.keys():
+        if config[key] is not None and not _is_sound_count(config[key]):
+            raise SelfeeError(f"{file} gives no sound {key!r}")
+    for key, most in _NUMBERS.items():
+        if config.get(key) is not None and not is_number(config[key], most):
+            raise SelfeeError(f"{file} gives no sound {key!r}")
+    classes = config.get("architectures")
+    if classes is not None and not (isinstance(classes, list) and all(map(is_name, classes))):
+        raise SelfeeError(f"{file} gives no sound 'architectures'")
+    return config
+
+
+def _is_sound_count(value: object) -> bool:
+    return type(value) is int and 0 < value <= 10_000_000
+
+
+def is_number(value: object, most: float) -> bool:
+    """Whether a value of a configuration is a number over 0, at most ``most``."""
+    return type(value) in (int, float) and 0 < value <= most  # type: ignore[operator]
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file exists; an error of ours where the system cannot even say."""
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:
+        raise SelfeeError(f"cannot read {path}: {error}") from None
 
 
 def _read_index(path: Path, name: str) -> dict[str, str]:
@@ -95,7 +141,9 @@ def _read_index(path: Path, name: str) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise SelfeeError(f"{path / name} has no weight_map", hint="download it again")
     for tensor, shard in weight_map.items():
-        if not isinstance(shard, str) or not shard or "\0" in shard:
+        if not is_name(tensor):
+            raise SelfeeError(f"{path / name}: {shown(tensor)} is no name for a tensor")
+        if not is_name(shard) or len(shard.encode()) > 255:
             raise SelfeeError(f"{path / name} gives no file name for {tensor}")
         if shard in (".", "..") or re.search(r"[/\\]", shard):
             raise SelfeeError(
@@ -129,7 +177,7 @@ def _shards(
 
 def _require(path: Path, shards: Iterable[str]) -> None:
     for shard in shards:
-        if not (path / shard).exists():
+        if not is_there(path / shard):
             raise NotFoundError(f"{path / shard} is missing", hint="download it again")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from selfee_cli.errors import MismatchError, NotFoundError, SelfeeError
-from selfee_cli.weights.hf_layout import read_json_file, supported_dtype
+from selfee_cli.weights.hf_layout import is_number, is_there, read_json_file, supported_dtype
 from selfee_cli.weights.pickle_file import read_torch_zip
 from selfee_cli.weights.storage import (
     DataFile,
@@ -25,8 +25,12 @@ from selfee_cli.weights.storage import (
     StoredRows,
 )
 
-META_FILE = re.compile(r"consolidated\.\d\d\.pth")
+META_FILE = re.compile(r"consolidated\.[0-9]{2}\.pth")
 PARAMS = "params.json"
+MOST = {"dim": 32_768, "n_heads": 1_024, "n_layers": 1_000}
+"""What ``params.json`` may say at most; LLaMA 65B says 8192, 64 and 80."""
+MAX_HEAD_DIM = 256
+"""Rows of a head, which are held in memory; 128 in every LLaMA."""
 
 _REPLICATED, _ROWS, _COLUMNS = "replicated", "rows", "columns"
 _TOP = {
@@ -46,8 +50,8 @@ _IN_LAYER = {
     "ffn_norm.weight": ("post_attention_layernorm.weight", _REPLICATED),
 }
 _HALF_SPLIT = {"attention.wq.weight", "attention.wk.weight"}
-_LAYER = re.compile(r"layers\.(\d{1,4})\.(.+)")
-_NOT_WEIGHTS = {"rope.freqs"}  # recomputed from the configuration
+_LAYER = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.(.+)")
+_FREQUENCIES = "rope.freqs"  # half a head; recomputed from the configuration
 
 
 def read_meta_config(path: Path) -> dict[str, Any]:
@@ -56,13 +60,18 @@ def read_meta_config(path: Path) -> dict[str, Any]:
     ``intermediate_size``, ``num_key_value_heads`` and ``vocab_size`` are only known once the
     tensors are: :func:`open_meta_tensors` completes them.
     """
-    if not (path / PARAMS).exists():
+    if not is_there(path / PARAMS):
         raise NotFoundError(f"{path / PARAMS} is missing", hint="it comes with Meta's weights")
     params = read_json_file(path / PARAMS)
-    for key in ("dim", "n_heads", "n_layers"):
-        if type(params.get(key)) is not int or not 0 < params[key] < 1_000_000:
+    for key, most in MOST.items():
+        if type(params.get(key)) is not int or not 0 < params[key] <= most:
             raise SelfeeError(f"{path / PARAMS} gives no sound {key!r}")
-    if params["dim"] % params["n_heads"] or params["dim"] // params["n_heads"] % 2:
+    floats = {"norm_eps": params.get("norm_eps", 1e-6), "rope_theta": params.get("rope_theta", 1e4)}
+    for key, limit in (("norm_eps", 1.0), ("rope_theta", 1e12)):
+        if not is_number(floats[key], limit):
+            raise SelfeeError(f"{path / PARAMS} gives no sound {key!r}")
+    head_dim, rest = divmod(params["dim"], params["n_heads"])
+    if rest or head_dim % 2 or head_dim > MAX_HEAD_DIM:
         raise SelfeeError(
             f"{path / PARAMS}: {params['n_heads']} heads do not divide its dim evenly"
         )
@@ -73,8 +82,8 @@ def read_meta_config(path: Path) -> dict[str, Any]:
         "hidden_size": params["dim"],
         "num_attention_heads": params["n_heads"],
         "num_hidden_layers": params["n_layers"],
-        "rms_norm_eps": params.get("norm_eps", 1e-6),
-        "rope_theta": params.get("rope_theta", 10000.0),
+        "rms_norm_eps": floats["norm_eps"],
+        "rope_theta": floats["rope_theta"],
         "max_position_embeddings": 2048,
         "tie_word_embeddings": False,
         "bos_token_id": 1,
@@ -99,9 +108,9 @@ def open_meta_tensors(
     for number, name in enumerate(names):
         if name != f"consolidated.{number:02d}.pth":
             raise NotFoundError(f"{path / f'consolidated.{number:02d}.pth'} is missing")
-    ranks = [_open_rank(open_file(name)) for name in names]
-    _check_ranks(path, names, ranks)
     head_dim = config["hidden_size"] // config["num_attention_heads"]
+    ranks = [_open_rank(open_file(name), head_dim) for name in names]
+    _check_ranks(path, names, ranks)
     cache = HeadCache()
     sources: dict[str, RowSource] = {}
     for meta_name in ranks[0]:
@@ -116,11 +125,18 @@ def open_meta_tensors(
     return sources
 
 
-def _open_rank(file: DataFile) -> dict[str, StoredRows]:
+def _open_rank(file: DataFile, head_dim: int) -> dict[str, StoredRows]:
+    tensors = read_torch_zip(file)
+    frequencies = tensors.pop(_FREQUENCIES, None)
+    # the one place in these files that tells heads apart: their order depends on it
+    if frequencies is not None and frequencies.shape != (head_dim // 2,):
+        raise MismatchError(
+            f"{file.path}: {_FREQUENCIES} is {list(frequencies.shape)}, "
+            f"by {PARAMS} a head has {head_dim} rows"
+        )
     return {
         name: StoredRows(file, stored, supported_dtype(file.path, stored))
-        for name, stored in read_torch_zip(file).items()
-        if name not in _NOT_WEIGHTS
+        for name, stored in tensors.items()
     }
 
 
@@ -173,8 +189,34 @@ def _complete_config(
     if embedding[1] != hidden:
         raise MismatchError(f"{path}: the embedding is {list(embedding)}, {PARAMS} says {hidden}")
     head_dim = hidden // config["num_attention_heads"]
-    config["vocab_size"] = embedding[0]
-    config["intermediate_size"] = sources["model.layers.0.mlp.gate_proj.weight"].info.rows
+    mlp = sources["model.layers.0.mlp.gate_proj.weight"].info.rows
     keys = sources["model.layers.0.self_attn.k_proj.weight"].info.rows
+    if keys % head_dim or hidden % keys:
+        raise MismatchError(f"{path}: {keys} rows of keys do not fit the heads of {PARAMS}")
+    for name, source in sources.items():
+        wanted_shape = _shape(name, hidden=hidden, mlp=mlp, keys=keys, vocabulary=embedding[0])
+        if source.info.shape != wanted_shape:
+            raise MismatchError(
+                f"{path}: {name} is {list(source.info.shape)}, "
+                f"by {PARAMS} and the other tensors it should be {list(wanted_shape)}"
+            )
+    config["vocab_size"] = embedding[0]
+    config["intermediate_size"] = mlp
     config["num_key_value_heads"] = keys // head_dim
     config["torch_dtype"] = sources["model.embed_tokens.weight"].info.dtype.torch_name
+
+
+def _shape(name: str, *, hidden: int, mlp: int, keys: int, vocabulary: int) -> tuple[int, ...]:
+    """Give the shape that a tensor of a LLaMA of these sizes has."""
+    stem = name.removesuffix(".weight").rpartition(".")[2]
+    return {
+        "embed_tokens": (vocabulary, hidden),
+        "lm_head": (vocabulary, hidden),
+        "k_proj": (keys, hidden),
+        "v_proj": (keys, hidden),
+        "gate_proj": (mlp, hidden),
+        "up_proj": (mlp, hidden),
+        "down_proj": (hidden, mlp),
+        "q_proj": (hidden, hidden),
+        "o_proj": (hidden, hidden),
+    }.get(stem, (hidden,))

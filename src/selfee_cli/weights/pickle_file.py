@@ -8,19 +8,20 @@ the tensors, and ``data/KEY``, the bytes of each storage. A pickle is a program;
 from __future__ import annotations
 
 import math
-import struct
-import zipfile
+import zlib
 from pathlib import Path
 
 from selfee_cli.errors import SelfeeError
+from selfee_cli.weights.bounds import MAX_TENSORS, is_name, shown
 from selfee_cli.weights.pickle_machine import PickleMachine, Refusal, TensorView
 from selfee_cli.weights.safetensors_file import ITEMSIZES
 from selfee_cli.weights.storage import DataFile, StoredTensor, refuse_lfs_pointer, truncated
+from selfee_cli.weights.zip_directory import ZipEntry, read_zip_directory
 
 MAX_PICKLE = 8 << 20
 """Bytes of ``data.pkl``; the largest LLaMA needs a hundredth of it."""
-MAX_ENTRIES = 100_000
-"""Entries in the archive."""
+NEWEST_VERSION = 10
+"""Of the archive's layout, the last one that torch reads."""
 
 
 def read_torch_zip(file: DataFile) -> dict[str, StoredTensor]:
@@ -31,11 +32,16 @@ def read_torch_zip(file: DataFile) -> dict[str, StoredTensor]:
     dict does not need, or holds views that are not contiguous.
     """
     refuse_lfs_pointer(file)
-    archive = _Archive(file)
+    start = file.read_bytes(0, min(file.size, 4))
+    if start != b"PK\x03\x04":
+        raise _not_a_zip(file.path, start)
     try:
+        archive = _Archive(file)
         state = PickleMachine().run(archive.pickle())
         if not isinstance(state, dict):
             raise Refusal("it holds no mapping of names to tensors")
+        if len(state) > MAX_TENSORS:
+            raise Refusal(f"it holds {len(state):,} tensors, over {MAX_TENSORS:,}")
         return {name: _locate(archive, name, value) for name, value in state.items()}
     except Refusal as refusal:
         raise SelfeeError(
@@ -45,90 +51,77 @@ def read_torch_zip(file: DataFile) -> dict[str, StoredTensor]:
 
 
 class _Archive:
-    """The entries of an uncompressed zip file, by offset."""
+    """What ``torch.save`` wrote beside the storages, and where those lie."""
 
     def __init__(self, file: DataFile) -> None:
         self._file = file
-        start = file.read_bytes(0, min(file.size, 4))
-        if start != b"PK\x03\x04":
-            raise _not_a_zip(file.path, start)
-        try:
-            with zipfile.ZipFile(file.path) as archive:
-                entries = archive.infolist()
-        except (
-            zipfile.BadZipFile,
-            ValueError,
-            NotImplementedError,
-            EOFError,
-            OSError,
-            struct.error,
-        ):
-            raise truncated(file.path, "its zip directory is missing or broken") from None
-        if len(entries) > MAX_ENTRIES:
-            raise SelfeeError(f"{file.path} is refused: {len(entries):,} entries")
-        self._entries = {entry.filename: entry for entry in entries}
-        if len(self._entries) != len(entries):
-            raise SelfeeError(f"{file.path} is refused: an entry stands in it twice")
+        self._entries = read_zip_directory(file)
         pickles = [name for name in self._entries if name.split("/")[1:] == ["data.pkl"]]
         if len(pickles) != 1:
-            raise SelfeeError(f"{file.path} is no file of torch.save: no single data.pkl in it")
+            raise Refusal("no file of torch.save: there is no single data.pkl in it")
         self._root = pickles[0].removesuffix("data.pkl")
+        self._check_version()
+        order = self._small("byteorder")
+        if order not in (None, b"little", b"big"):
+            raise Refusal("its byte order is neither little nor big")
+        self.is_big_endian = order == b"big"
+        """Whether storages were written on a big-endian machine."""
 
     def pickle(self) -> bytes:
         """The bytes of ``data.pkl``."""
-        offset, size = self.span("data.pkl")
-        if size > MAX_PICKLE:
-            raise Refusal(f"its data.pkl has {size:,} bytes, over {MAX_PICKLE:,}")
-        return self._file.read_bytes(offset, size)
+        entry = self.entry("data.pkl")
+        if entry.size > MAX_PICKLE:
+            raise Refusal(f"its data.pkl has {entry.size:,} bytes, over {MAX_PICKLE:,}")
+        data = self._file.read_bytes(entry.offset, entry.size)
+        # torch writes 0 where it is told to compute none
+        if entry.crc and zlib.crc32(data) != entry.crc:
+            raise truncated(self._file.path, "the checksum of its data.pkl is wrong")
+        return data
 
-    def is_big_endian(self) -> bool:
-        """Whether storages were written on a big-endian machine."""
-        if self._root + "byteorder" not in self._entries:
-            return False
-        offset, size = self.span("byteorder")
-        order = self._file.read_bytes(offset, min(size, 16)).strip()
-        if order not in (b"little", b"big"):
-            raise Refusal(f"its byte order is {order!r}")
-        return order == b"big"
+    def entry(self, name: str) -> ZipEntry:
+        """Where an entry's data lies."""
+        found = self._entries.get(self._root + name)
+        if found is None:
+            raise Refusal(f"its entry {shown(name)} is missing")
+        return found
 
-    def span(self, name: str) -> tuple[int, int]:
-        """Offset and size in bytes of an entry's data."""
-        entry = self._entries.get(self._root + name)
-        if entry is None:
-            raise Refusal(f"its entry {name!r:.80} is missing")
-        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-            raise Refusal(f"its entry {name!r:.80} is compressed or encrypted")
-        if entry.header_offset < 0 or entry.header_offset + 30 > self._file.size:
-            raise truncated(self._file.path, f"entry {name!r:.80} lies past its end")
-        local = self._file.read_bytes(entry.header_offset, 30)
-        if local[:4] != b"PK\x03\x04":
-            raise Refusal(f"its entry {name!r:.80} has no header")
-        lengths = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
-        offset = entry.header_offset + 30 + lengths
-        if offset + entry.file_size > self._file.size:
-            raise truncated(self._file.path, f"entry {name!r:.80} runs past its end")
-        return offset, entry.file_size
+    def _check_version(self) -> None:
+        version = self._small("version")
+        if version is None:
+            return
+        text = version.decode("ascii", "replace").strip()
+        if not text.isdecimal() or not 1 <= int(text) <= NEWEST_VERSION:
+            raise Refusal(f"its version is not one of 1 to {NEWEST_VERSION}")
+
+    def _small(self, name: str) -> bytes | None:
+        """A few bytes that stand in an entry of their own; ``None`` where it is not there."""
+        found = self._entries.get(self._root + name)
+        if found is None:
+            return None
+        return self._file.read_bytes(found.offset, min(found.size, 16))
 
 
 def _locate(archive: _Archive, name: str, value: object) -> StoredTensor:
+    if not is_name(name):
+        raise Refusal(f"{shown(name)} in it is no name for a tensor")
     if not isinstance(value, TensorView):
-        raise Refusal(f"{name!r:.80} in it is no tensor")
+        raise Refusal(f"{shown(name)} in it is no tensor")
     itemsize = ITEMSIZES[value.storage.dtype]
     size = math.prod(value.shape)
     if not _is_contiguous(value):
-        raise Refusal(f"{name!r:.80} is a transposed or strided view; save it contiguous")
+        raise Refusal(f"{shown(name)} is a transposed or strided view; save it contiguous")
     if value.offset + size > value.storage.size:
-        raise Refusal(f"{name!r:.80} reaches past its storage")
-    offset, nbytes = archive.span(f"data/{value.storage.key}")
-    if nbytes != value.storage.size * itemsize:
-        raise Refusal(f"the storage of {name!r:.80} has not the size it should")
+        raise Refusal(f"{shown(name)} reaches past its storage")
+    entry = archive.entry(f"data/{value.storage.key}")
+    if entry.size != value.storage.size * itemsize:
+        raise Refusal(f"the storage of {shown(name)} has not the size it should")
     return StoredTensor(
         name=name,
         dtype=value.storage.dtype,
-        shape=tuple(value.shape),
-        offset=offset + value.offset * itemsize,
+        shape=value.shape,
+        offset=entry.offset + value.offset * itemsize,
         nbytes=size * itemsize,
-        byteswapped=archive.is_big_endian(),
+        byteswapped=archive.is_big_endian,
     )
 
 

@@ -2,18 +2,22 @@
 
 It knows the few opcodes a state dict needs, and builds only tuples, lists, dictionaries and the
 descriptions below. Any other opcode, and any global but a handful, is refused by name. Its memory
-is bounded by the size of the pickle.
+is bounded by the size of the pickle and the number of steps: no step builds more than a few dozen
+bytes, and nothing it builds is ever written out or walked through whole.
 """
 
 from __future__ import annotations
 
+import io
 import pickletools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MAX_STEPS = 1_000_000
-"""Opcodes; the largest LLaMA needs a fiftieth of it."""
+from selfee_cli.weights.bounds import is_count, is_shape, shown
+
+MAX_STEPS = 500_000
+"""Opcodes; the largest LLaMA needs a twentieth of it."""
 
 _STORAGES = {
     "HalfStorage": "F16", "BFloat16Storage": "BF16", "FloatStorage": "F32", "DoubleStorage": "F64",
@@ -52,10 +56,6 @@ class TensorView:
     stride: tuple[int, ...]
 
 
-class _Mark:
-    pass
-
-
 class Refusal(Exception):  # noqa: N818
     """Why a file is refused; it goes to the one place that knows the file's name."""
 
@@ -65,21 +65,22 @@ class PickleMachine:
 
     def __init__(self) -> None:
         self._stack: list[Any] = []
+        self._below: list[list[Any]] = []  # the stacks under each mark
         self._memo: dict[int, Any] = {}
+        self._storages: dict[str, StorageKey] = {}
 
     def run(self, data: bytes) -> Any:
         """Step through a pickle and give what it describes."""
-        steps: Iterator[tuple[Any, Any, Any]] = pickletools.genops(data)
         try:
-            for count, (opcode, argument, _) in enumerate(steps):
-                if count > MAX_STEPS:
-                    raise Refusal("its pickle has too many steps")
-                if opcode.name == "STOP":
+            for count, (name, argument) in enumerate(_opcodes(data)):
+                if count >= MAX_STEPS:
+                    raise Refusal(f"its pickle has more than {MAX_STEPS:,} steps")
+                if name == "STOP":
                     return self._stack.pop()
-                self._step(opcode.name, argument)
-        except (ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError):
+                self._step(name, argument)
+        except (ValueError, IndexError, KeyError, TypeError):
             raise Refusal("its pickle is damaged") from None
-        raise Refusal("its pickle does not end")
+        raise Refusal("its pickle is damaged: it does not end")
 
     def _step(self, name: str, argument: Any) -> None:
         stack = self._stack
@@ -94,22 +95,20 @@ class PickleMachine:
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(self._memo[argument])
         elif name == "GLOBAL":
-            stack.append(_global(*argument.split(" ", 1)))
+            stack.append(_global(*argument))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
             stack.append(_global(module, attribute))
         elif name in _ACTIONS:
             _ACTIONS[name](self)
-        elif name not in ("PROTO", "FRAME"):
-            raise Refusal(f"its pickle uses {name}, which no state dict needs")
+
+    def _mark(self) -> None:
+        self._below.append(self._stack)
+        self._stack = []
 
     def _since_mark(self) -> list[Any]:
-        for index in range(len(self._stack) - 1, -1, -1):
-            if isinstance(self._stack[index], _Mark):
-                items = self._stack[index + 1 :]
-                del self._stack[index:]
-                return items
-        raise Refusal("its pickle is damaged")
+        items, self._stack = self._stack, self._below.pop()
+        return items
 
     def _tuple(self, count: int) -> None:
         if count > len(self._stack):
@@ -119,7 +118,8 @@ class PickleMachine:
         self._stack.append(items)
 
     def _marked_tuple(self) -> None:
-        self._stack.append(tuple(self._since_mark()))
+        items = tuple(self._since_mark())
+        self._stack.append(items)
 
     def _set_item(self) -> None:
         value, key = self._stack.pop(), self._stack.pop()
@@ -135,7 +135,7 @@ class PickleMachine:
         if not isinstance(target, dict) or not isinstance(key, str):
             raise Refusal("its state dict has a key that is no text")
         if key in target:
-            raise Refusal(f"{key!r:.80} stands in it twice")
+            raise Refusal(f"{shown(key)} stands in it twice")
         target[key] = value
 
     def _append(self) -> None:
@@ -166,20 +166,25 @@ class PickleMachine:
         name = storage.name.removeprefix("torch.") if isinstance(storage, _Global) else ""
         if kind != "storage" or name not in _STORAGES or not isinstance(key, str):
             raise Refusal("its pickle has a storage of an unknown kind")
-        if type(size) is not int or size < 0:
+        if not is_count(size):
             raise Refusal("its pickle has a storage without a size")
-        self._stack.append(StorageKey(dtype=_STORAGES[name], key=key, size=size))
+        found = StorageKey(dtype=_STORAGES[name], key=key, size=size)
+        # torch would read the second as the first
+        if self._storages.setdefault(key, found) != found:
+            raise Refusal(f"its storage {shown(key)} is of two kinds")
+        self._stack.append(found)
 
 
 _CONSTANTS: dict[str, Callable[[], Any]] = {
-    "MARK": _Mark, "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
+    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
     "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_LIST": list,
 }  # fmt: skip
 _ARGUMENTS = {
     "BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
-    "BINSTRING", "SHORT_BINSTRING",
+    "BINSTRING", "SHORT_BINSTRING", "BINUNICODE8",
 }  # fmt: skip
 _ACTIONS: dict[str, Callable[[PickleMachine], None]] = {
+    "MARK": PickleMachine._mark,
     "TUPLE": PickleMachine._marked_tuple, "TUPLE1": lambda machine: machine._tuple(1),
     "TUPLE2": lambda machine: machine._tuple(2), "TUPLE3": lambda machine: machine._tuple(3),
     "SETITEM": PickleMachine._set_item, "SETITEMS": PickleMachine._set_items,
@@ -189,10 +194,47 @@ _ACTIONS: dict[str, Callable[[PickleMachine], None]] = {
 }  # fmt: skip
 
 
-def _global(module: Any, attribute: Any) -> _Global:
+_OTHERS = {
+    "PROTO", "FRAME", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL",
+    "STACK_GLOBAL", "STOP",
+}  # fmt: skip
+_USED = _OTHERS | _CONSTANTS.keys() | _ARGUMENTS | _ACTIONS.keys()
+_BY_CODE = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
+
+
+def _opcodes(data: bytes) -> Iterator[tuple[str, Any]]:
+    """Give name and argument of each opcode; no argument is read of one that is refused."""
+    stream = io.BytesIO(data)
+    while code := stream.read(1):
+        opcode = _BY_CODE.get(code)
+        if opcode is None:
+            raise ValueError
+        if opcode.name not in _USED:
+            raise Refusal(f"its pickle uses {opcode.name}, which no state dict needs")
+        if opcode.name == "GLOBAL":
+            yield opcode.name, (_text_line(stream), _text_line(stream))
+        elif opcode.arg is None:
+            yield opcode.name, None
+        else:
+            argument = opcode.arg.reader(stream)
+            if opcode.name in ("BINSTRING", "SHORT_BINSTRING"):  # bytes, given as Latin-1
+                argument = argument.encode("latin-1").decode("utf-8")
+            yield opcode.name, argument
+
+
+def _text_line(stream: io.BytesIO) -> str:
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError
+    return line[:-1].decode("utf-8")
+
+
+def _global(module: object, attribute: object) -> _Global:
+    if not isinstance(module, str) or not isinstance(attribute, str):
+        raise Refusal("its pickle asks for a global that has no name")
     name = f"{module}.{attribute}"
     if name not in _KNOWN:
-        raise Refusal(f"it asks for {name!r:.120}, which no weights need; nothing was executed")
+        raise Refusal(f"it asks for {shown(name)}, which no weights need; nothing was executed")
     return _Global(name=name)
 
 
@@ -203,7 +245,9 @@ def _call(name: str, arguments: tuple[Any, ...]) -> Any:
         return arguments[0]
     if name == _REBUILD_TENSOR and len(arguments) in (6, 7):
         storage, offset, shape, stride = arguments[:4]
-        counts = (offset, *shape, *stride)
-        if isinstance(storage, StorageKey) and all(type(n) is int and n >= 0 for n in counts):
+        if len(arguments) == 7 and arguments[6] not in (None, {}):
+            raise Refusal("it holds a conjugated or negated view; save it resolved")
+        sizes_are_sound = is_count(offset) and is_shape(shape, tuple) and is_shape(stride, tuple)
+        if isinstance(storage, StorageKey) and sizes_are_sound:
             return TensorView(storage=storage, offset=offset, shape=shape, stride=stride)
     raise Refusal(f"it calls {name} with arguments that describe no tensor")

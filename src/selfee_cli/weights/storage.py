@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class DataFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe would keep us waiting for ever
+                raise SelfeeError(f"cannot read {path}: it is no file")
             self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
             raise NotFoundError(f"{path} is missing", hint="download it again") from None
