@@ -69,6 +69,18 @@ def write_text(path: Path, text: str) -> WrittenFile:
     return WrittenFile(name=path.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
+def copy_file(source: Path, directory: Path) -> WrittenFile:
+    """Copy a small file into a directory, synced, and say what was written."""
+    target = directory / source.name
+    with disk_errors(directory):
+        shutil.copyfile(source, target)
+        with target.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+            size = os.fstat(file.fileno()).st_size
+    return WrittenFile(name=source.name, size=size, sha256=digest)
+
+
 def write_json(path: Path, value: object) -> WrittenFile:
     """Write a JSON file, synced, and say what was written."""
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -97,12 +109,23 @@ def check_target(target: Path) -> None:
         )
 
 
-def check_space(target: Path, needed: int) -> None:
-    """Refuse work whose ``needed`` bytes do not fit where ``target`` is to be."""
-    existing = target
+def free_space(target: Path) -> int:
+    """Give the bytes that are free where ``target`` is or is to be."""
+    existing = target.absolute()
     while not existing.exists():
         existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    return shutil.disk_usage(existing).free
+
+
+def staging_of(target: Path) -> Path:
+    """Give the directory in which ``target`` is made."""
+    target = target.resolve()
+    return target.parent / f".{target.name}.partial"
+
+
+def check_space(target: Path, needed: int) -> None:
+    """Refuse work whose ``needed`` bytes do not fit where ``target`` is to be."""
+    free = free_space(target)
     if free < needed:
         raise ResourceError(
             f"{target} needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free there",
@@ -125,7 +148,7 @@ def staged_directory(
     """
     target = target.resolve()
     made = [parent for parent in target.parents if not parent.exists()]
-    staging = target.parent / f".{target.name}.partial"
+    staging = staging_of(target)
     with disk_errors(target.parent):
         staging.mkdir(parents=True, exist_ok=True)
     with _locked(staging, target):
