@@ -1,4 +1,4 @@
-"""Loading by name: the bundled model, or a directory."""
+"""Loading by name: the bundled model, a directory, or a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -15,12 +15,23 @@ if TYPE_CHECKING:
 TINY = "tiny"
 
 
-def resolve_model(model: str) -> Path:
-    """Return the directory that ``--model`` names; ``tiny`` is reconstructed at first use.
+def resolve_model(
+    model: str, *, say: Callable[[str], None] = lambda _: None, quiet: bool = False
+) -> Path:
+    """Return the directory that ``--model`` names.
+
+    ``tiny`` is reconstructed at first use; a directory is taken as it is; what is neither, and
+    looks like ``owner/name`` or ``owner/name@revision``, is downloaded from the Hugging Face Hub.
+
+    Args:
+        model: ``tiny``, a directory or a repository.
+        say: told in one line what is downloaded.
+        quiet: no progress bars of the download.
 
     Raises:
-        NotFoundError: there is no such directory.
+        NotFoundError: there is no such directory or repository.
         MismatchError: the bundled model did not come out as it must.
+        SelfeeError: the download failed.
     """
     if model == TINY:
         from selfee_cli.tiny.bundle import reconstructed
@@ -29,10 +40,11 @@ def resolve_model(model: str) -> Path:
     path = Path(model).expanduser()
     if path.exists():
         return path
-    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
-        hint = f"if it is a Hub repository: hf download {model} --local-dir {path.name}"
-    else:
-        hint = "give a directory of weights, or `--model tiny` for the bundled model"
+    from selfee_cli.weights.hub import looks_like_repo, resolve
+
+    if looks_like_repo(model):
+        return resolve(model, say=say, quiet=quiet)
+    hint = "give a directory of weights, or `--model tiny` for the bundled model"
     raise NotFoundError(f"no model at {model}", hint=hint)
 
 
@@ -46,7 +58,7 @@ def load(
     """Load ``model`` and return a session with it.
 
     Args:
-        model: a directory of weights in any published layout, or ``tiny``.
+        model: a directory of weights in any published layout, a Hub repository, or ``tiny``.
         options: engine, device, format and context length; by default the machine decides.
         started: called once with the bytes to load.
         progress: called with the bytes of each step.

@@ -56,8 +56,8 @@ class ModelFlags(FlagGroup):
         typer.Option(
             "--model",
             envvar="SELFEE_MODEL",
-            metavar="PATH|tiny",
-            help="Directory of weights; unset: the bundled tiny model.",
+            metavar="PATH|REPO|tiny",
+            help="Directory or Hub repository; unset: the bundled tiny model.",
             show_default=False,
         ),
     ] = None
@@ -88,7 +88,7 @@ class ModelFlags(FlagGroup):
                 "for the real one: selfee ask --model DIR (see `selfee apply-delta --help`)"
             )
         # A path that is not there is reported before torch is imported.
-        path = resolve_model(self.model or TINY)
+        path = resolve_model(self.model or TINY, say=console.say, quiet=console.quiet)
         from selfee_cli.engine.loading import LoadOptions
         from selfee_cli.ui.progress import ByteProgress
 
@@ -193,6 +193,20 @@ def _flags(group: Any) -> list[inspect.Parameter]:
         )
         for flag in fields(group)
     ]
+
+
+def weights_directory(value: str) -> Path:
+    """Return the directory of ``--base`` or ``--delta``; a Hub repository is downloaded first."""
+    from selfee_cli.weights.hub import resolve
+
+    return resolve(value, quiet=console.quiet, say=console.say)
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a shell takes it."""
+    import shlex
+
+    return shlex.quote(str(path))
 
 
 def read_text(value: str) -> str:
