@@ -36,6 +36,8 @@ COMMANDS = {
     "verify": "Are these weights what they should be?",
     "checksum": "Write SHA256SUMS for a directory of weights.",
     "inspect": "What is this directory of weights?",
+    "bench": "Figures of this machine, beside limits and peers.",
+    "make-delta": "The inverse: tuned weights less their base.",
 }
 """Each command and its line in ``--help``; ``apply-delta`` is ``apply_delta.apply_delta``."""
 
@@ -46,12 +48,18 @@ class _Deferred(TyperCommand):
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> Any:
         assert self.name
         module = self.name.replace("-", "_")
+        found = getattr(import_module(f"selfee_cli.commands.{module}"), module)
         alone = typer.Typer(
             add_completion=False,
             rich_markup_mode=None,
+            no_args_is_help=isinstance(found, typer.Typer),
             context_settings=app.info.context_settings,
         )
-        alone.command(self.name)(getattr(import_module(f"selfee_cli.commands.{module}"), module))
+        if isinstance(found, typer.Typer):  # it has commands of its own
+            alone.callback(help=found.info.help)(lambda: None)
+            alone.add_typer(found)
+        else:
+            alone.command(self.name)(found)
         return get_command(alone).make_context(info_name, args, *rest, **more)
 
 

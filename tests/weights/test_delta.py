@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from makers import (
     write_big_pair,
     write_checkpoint,
     write_hf,
+    write_sparse,
 )  # fmt: skip
 from safetensors.torch import load_file
 
@@ -33,6 +35,7 @@ from selfee_cli.weights.delta import apply_delta, describe_delta, plan_delta
 from selfee_cli.weights.digests import read_sums
 from selfee_cli.weights.dtypes import DType
 from selfee_cli.weights.manifest import read_manifest
+from selfee_cli.weights.pairing import size_name
 
 
 def make_pair(tmp_path, layouts=("safetensors", "safetensors"), *, shape=SMALL, shards=(1, 1),
@@ -141,6 +144,16 @@ def test_a_tokenizer_the_delta_lacks_comes_from_the_base_and_is_told(tmp_path):
     assert "tokenizer.model" in result.notes[0]
 
 
+def test_inputs_are_named_in_the_manifest(tmp_path):
+    make_pair(tmp_path)
+    cached = tmp_path / "models--kaist-ai--selfee-7b-delta" / "snapshots" / ("0" * 40)
+    cached.parent.mkdir(parents=True)
+    (tmp_path / "delta").rename(cached)
+    made = apply_delta(plan_delta(tmp_path / "base", cached), tmp_path / "out").manifest.made_from
+    assert made["base"]["name"] == "base"
+    assert made["delta"]["name"] == f"kaist-ai/selfee-7b-delta@{'0' * 40}"
+
+
 def test_progress_ends_at_the_bytes_of_the_inputs(tmp_path):
     make_pair(tmp_path)
     plan = plan_delta(tmp_path / "base", tmp_path / "delta")
@@ -219,7 +232,6 @@ def test_the_same_directory_twice(tmp_path):
     [
         ("model.layers.1.mlp.up_proj.weight", (49, 32)),
         ("model.embed_tokens.weight", (52, 32)),
-        ("model.embed_tokens.weight", (51, 33)),
         ("lm_head.weight", (49, 32)),
     ],
 )
@@ -228,6 +240,37 @@ def test_shapes_that_do_not_match(tmp_path, name, size):
     delta[name] = torch.zeros(size)
     write_hf(tmp_path / "delta", delta, "safetensors")
     refused(tmp_path, MismatchError, name, str(list(size)))
+
+
+@pytest.mark.parametrize("size", [{"hidden": 64}, {"layers": 3}])
+def test_another_size_is_told_as_a_size(tmp_path, size):
+    make_pair(tmp_path)
+    shape = dataclasses.replace(SMALL, **size)
+    write_hf(tmp_path / "delta", random_tensors(shape, seed=2, delta=True), "safetensors")
+    refused(tmp_path, MismatchError, "2 layers of 32", f"{shape.layers} layers of {shape.hidden}")
+
+
+def test_sizes_have_the_names_people_use(tmp_path):
+    shape = Shape(vocabulary=8, hidden=4096, mlp=8, layers=32, heads=4, kv_heads=4)
+    write_sparse(tmp_path / "base", shape)
+    with open_checkpoint(tmp_path / "base") as base:
+        assert size_name(base) == "7B"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_sum_of_other_tools_is_known_by_its_row_of_pad(tmp_path, dtype):
+    """Nothing names the delta in such a directory, and its shapes are the delta's."""
+    base, delta = make_pair(tmp_path)
+    write_hf(tmp_path / "base", oracle(base, delta, dtype), "safetensors")
+    refused(tmp_path, SelfeeError, "already applied")
+
+
+def test_a_base_that_was_resized_before_is_taken(tmp_path):
+    base, _ = make_pair(tmp_path)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        base[name] = torch.cat([base[name], base[name].float().mean(0, keepdim=True).half()])
+    write_hf(tmp_path / "base", base, "safetensors")
+    assert apply(tmp_path).manifest.tensors["lm_head.weight"].shape[0] == SMALL.vocabulary + 1
 
 
 def test_embedding_and_head_that_grow_differently(tmp_path):

@@ -1,19 +1,22 @@
 import hashlib
 import io
 import json
+import random
 import shutil
 
 import pytest
 import torch
 from makers import SMALL, random_tensors, write_checkpoint, write_hf
 
-from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
+from selfee_cli.errors import MismatchError, NotFoundError, SelfeeError, UsageError
+from selfee_cli.weights.checkpoint import open_checkpoint
 from selfee_cli.weights.checksums import files_to_sum, sums_of
 from selfee_cli.weights.delta import apply_delta, plan_delta
 from selfee_cli.weights.dtypes import DType
+from selfee_cli.weights.fingerprint import sampled_fingerprint
 from selfee_cli.weights.inspect import inspect
 from selfee_cli.weights.recompute import recompute
-from selfee_cli.weights.releases import ReleasedFile
+from selfee_cli.weights.releases import ReleasedFile, known_release
 from selfee_cli.weights.safetensors_file import read_safetensors_header
 from selfee_cli.weights.storage import DataFile
 from selfee_cli.weights.verify import expectation, verify
@@ -85,8 +88,32 @@ def test_a_flipped_bit_of_the_manifest_is_told(made):
     (fault,) = verify(made)
     assert "selfee-manifest.json" in str(fault)
     manifest.write_text(text[:-20])
-    with pytest.raises(SelfeeError, match="selfee-manifest"):
+    (fault,) = verify(made)
+    assert fault.file == "selfee-manifest.json" and len(fault.expected) == 64
+    (made / "SHA256SUMS").unlink()
+    with pytest.raises(MismatchError, match="selfee-manifest"):
         list(verify(made))
+
+
+def test_one_flipped_bit_anywhere_is_told_with_its_file(made):
+    rng = random.Random(11)
+    files = sorted(path for path in made.iterdir())
+    for _ in range(200):
+        path = rng.choice(files)
+        whole = path.read_bytes()
+        at, bit = rng.randrange(len(whole)), rng.randrange(8)
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        faults = list(verify(made))
+        assert path.name in [fault.file for fault in faults], (path.name, at, bit, faults)
+        path.write_bytes(whole)
+    assert list(verify(made)) == []
+
+
+def test_any_extra_file_is_told(made):
+    (made / ".cache").mkdir()
+    (made / "chat_template.jinja").write_text("x")
+    (fault,) = verify(made)
+    assert fault.file == "chat_template.jinja" and "does not know" in fault.reason
 
 
 def test_missing_extra_renamed_and_truncated_files(made):
@@ -106,6 +133,7 @@ def test_missing_extra_renamed_and_truncated_files(made):
 def test_a_manifest_that_names_files_elsewhere(made):
     manifest = made / "selfee-manifest.json"
     manifest.write_text(manifest.read_text().replace('"config.json"', '"../config.json"'))
+    (made / "SHA256SUMS").unlink()
     with pytest.raises(SelfeeError, match="no file beside it"):
         expectation(made)
 
@@ -165,7 +193,12 @@ def test_known_releases(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("selfee_cli.weights.releases.RELEASES", released)
     monkeypatch.setattr("selfee_cli.weights.verify.RELEASES", released)
+    monkeypatch.setenv("SELFEE_HOME", str(tmp_path / "home"))
+    with open_checkpoint(path) as checkpoint:
+        fingerprint = sampled_fingerprint(checkpoint)
+    assert known_release(fingerprint) is None
     assert list(verify(path)) == []
+    assert known_release(fingerprint) == "a release"
     flip(path / "consolidated.01.pth", 3000)
     (fault,) = verify(path)
     assert fault.file == "consolidated.01.pth" and "a release" in fault.reason

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from selfee_cli.commands import options as opt
 from selfee_cli.errors import Interrupted, UsageError
 from selfee_cli.ui.console import console
-from selfee_cli.ui.units import byte_text, count_text
+from selfee_cli.ui.units import byte_text, count_text, time_text
 
 if TYPE_CHECKING:
     from selfee_cli.weights.delta import DeltaPlan, DeltaResult
     from selfee_cli.weights.dtypes import DType
+    from selfee_cli.weights.forecast import Forecast
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{unit}I": 2 ** (10 * power) for power, unit in enumerate("KMGT", 1)}
@@ -24,10 +25,12 @@ _UNITS |= {f"{unit}I": 2 ** (10 * power) for power, unit in enumerate("KMGT", 1)
 def apply_delta(
     *,
     base: Annotated[
-        str, typer.Option("--base", metavar="DIR", help="The LLaMA weights, in any layout.")
+        str,
+        typer.Option("--base", metavar="DIR|REPO", help="The LLaMA weights, in any layout."),
     ],
     delta: Annotated[
-        str, typer.Option("--delta", metavar="DIR", help="The published delta, in any layout.")
+        str,
+        typer.Option("--delta", metavar="DIR|REPO", help="The published delta, in any layout."),
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where to; must not exist or be empty.")
@@ -38,6 +41,9 @@ def apply_delta(
     shard_size: Annotated[
         str, typer.Option("--shard-size", metavar="SIZE", help="Largest file, as 5GB or 500MB.")
     ] = "5GB",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, say what it takes, write nothing.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the manifest and figures as one object.")
     ] = False,
@@ -46,18 +52,36 @@ def apply_delta(
 
     Example: selfee apply-delta --base llama-7b --delta selfee-7b-delta --out selfee-7b
     """
-    import json
-    import shlex
-
-    from selfee_cli.ui.progress import ByteProgress
     from selfee_cli.weights import delta as weights
     from selfee_cli.weights.disk import check_target
 
     check_target(out)
+    storage, largest = parse_dtype(dtype), parse_size(shard_size)
     plan = weights.plan_delta(
-        base, delta, dtype=parse_dtype(dtype), shard_size=parse_size(shard_size)
+        opt.weights_directory(base),
+        opt.weights_directory(delta),
+        dtype=storage,
+        shard_size=largest,
     )
-    _say_base(plan)
+    _say_origins(plan)
+    if dry_run:
+        _foretell(plan, out, as_json)
+        return
+    result = _apply(plan, out)
+    if as_json:
+        console.json(_to_json(plan, result))
+    rate = (result.bytes_read + result.bytes_written) / max(result.seconds, 1e-9) / 1e9
+    console.say(
+        f"made {out}: {count_text(plan.parameters)} parameters as {dtype}, "
+        f"{byte_text(result.bytes_written)}, in {result.seconds:.1f} s ({rate:.2f} GB/s); "
+        f'next: selfee ask --model {opt.quoted(out)} "What is self-feedback?"'
+    )
+
+
+def _apply(plan: DeltaPlan, out: Path) -> DeltaResult:
+    from selfee_cli.ui.progress import ByteProgress
+    from selfee_cli.weights import delta as weights
+
     with ByteProgress("apply-delta", enabled=not console.quiet) as bar:
         bar.start(plan.input_bytes)
         try:
@@ -69,25 +93,61 @@ def apply_delta(
         console.say(f"resumed: {files} of an earlier run were already there")
     for note in result.notes:
         console.say(note)
+    return result
+
+
+def _say_origins(plan: DeltaPlan) -> None:
+    for role, origin in plan.origins.items():
+        if origin.release is not None:
+            console.say(f"{role}: {origin.release}")
+        else:
+            console.say(
+                f"{role}: {plan.size}, not a release known here; "
+                f"its fingerprint is {origin.fingerprint}"
+            )
+
+
+def _foretell(plan: DeltaPlan, out: Path, as_json: bool) -> None:
+    from selfee_cli.weights.forecast import forecast
+
+    found = forecast(plan, out)
     if as_json:
-        console.line(json.dumps(_to_json(plan, result)))
-    rate = (result.bytes_read + result.bytes_written) / max(result.seconds, 1e-9) / 1e9
-    console.say(
-        f"made {out}: {count_text(plan.parameters)} parameters as {dtype}, "
-        f"{byte_text(result.bytes_written)}, in {result.seconds:.1f} s ({rate:.2f} GB/s); "
-        f'next: selfee ask --model {shlex.quote(str(out))} "What is self-feedback?"'
-    )
+        origins = {role: origin.to_json() for role, origin in plan.origins.items()}
+        console.json(
+            {
+                "schema": "selfee.apply-delta-plan/1",
+                "path": str(out),
+                "parameters": plan.parameters,
+                "dtype": plan.dtype.torch_name,
+                "files": {shard.name: shard.nbytes for shard in plan.shards},
+                "made_from": origins,
+                **found.to_json(),
+            }
+        )
+        return
+    for label, value in _rows(plan, found):
+        console.line(f"{label:<12}{value}")
 
 
-def _say_base(plan: DeltaPlan) -> None:
-    base = plan.origins["base"]
-    if base.release is not None:
-        console.say(f"base: {base.release}")
-    else:
-        console.say(f"base: not a release known here; its fingerprint is {base.fingerprint}")
+def _rows(plan: DeltaPlan, found: Forecast) -> list[tuple[str, str]]:
+    files = "1 file" if len(plan.shards) == 1 else f"{len(plan.shards)} files"
+    rows = [
+        ("parameters", f"{plan.parameters:,} ({count_text(plan.parameters)})"),
+        ("read", byte_text(found.input_bytes)),
+        ("written", f"{byte_text(found.output_bytes)} as {plan.dtype.torch_name}, {files}"),
+        ("space", f"{byte_text(found.free_bytes)} free, {byte_text(found.needed_bytes)} needed"),
+        ("memory", f"about {byte_text(found.memory_bytes)}"),
+        ("time", f"at least {time_text(found.seconds)}; a slow disk takes longer"),
+    ]
+    if found.finished_bytes:
+        there = f"{byte_text(found.finished_bytes)} of an interrupted run are there"
+        rows.append(("resumes", there))
+    if not found.fits:
+        rows.append(("problem", "the disk is too small: free some space or choose another place"))
+    return rows
 
 
-def _to_json(plan: DeltaPlan, result: DeltaResult) -> dict[str, object]:
+def _to_json(plan: DeltaPlan, result: DeltaResult) -> dict[str, Any]:
     return {
         "schema": "selfee.apply-delta/1",
         "path": str(result.path),

@@ -83,7 +83,6 @@ def _renderer(
 
 
 def _write_json(event: Event, *, every: bool, token_ids: bool) -> None:
-    import json
 
     from selfee_cli.protocol.chain import ChainEnded
 
@@ -96,7 +95,7 @@ def _write_json(event: Event, *, every: bool, token_ids: bool) -> None:
         data = event.to_json()
     else:
         return
-    console.line(json.dumps(data, ensure_ascii=False))
+    console.json(data)
 
 
 def _drain(events: Iterator[Event], render: Callable[[Event], None]) -> Chain:

@@ -29,9 +29,7 @@ def inspect(
 
     found = inspect_weights(path)
     if as_json:
-        import json
-
-        console.line(json.dumps(found.to_json(), ensure_ascii=False))
+        console.json(found.to_json())
         return
     for label, value in _rows(found):
         console.line(f"{label:<14}{printable(value)}")

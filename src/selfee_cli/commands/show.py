@@ -35,7 +35,6 @@ def show(
 
     Example: selfee show selfee_13b_enforce_3_revisions.jsonl --id 7 --show diff
     """
-    import json
 
     from selfee_cli.protocol.records import read_records
 
@@ -46,7 +45,7 @@ def show(
             continue
         found = True
         if as_jsonl:
-            console.line(json.dumps(record.to_json(), ensure_ascii=False))
+            console.json(record.to_json())
         else:
             _render(record, how)
     if not found:

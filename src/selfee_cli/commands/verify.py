@@ -22,10 +22,10 @@ def verify(
     *,
     base: Annotated[
         str | None,
-        typer.Option("--base", metavar="DIR", help="With --delta: compute the sum again."),
+        typer.Option("--base", metavar="DIR|REPO", help="With --delta: compute the sum again."),
     ] = None,
     delta: Annotated[
-        str | None, typer.Option("--delta", metavar="DIR", help="The delta that was applied.")
+        str | None, typer.Option("--delta", metavar="DIR|REPO", help="The delta applied.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
@@ -44,9 +44,7 @@ def verify(
             checked.append(_against_digests(path, faults, as_json))
         checked.append(_against_sum(path, base, delta, faults, as_json))
     if as_json:
-        import json
-
-        console.line(json.dumps(_to_json(path, checked, faults)))
+        console.json(_to_json(path, checked, faults))
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise MismatchError(
@@ -84,7 +82,7 @@ def _against_sum(path: Path, base: str, delta: str, faults: list[Fault], as_json
     from selfee_cli.weights.delta import plan_delta
     from selfee_cli.weights.recompute import recompute
 
-    plan = plan_delta(base, delta)
+    plan = plan_delta(opt.weights_directory(base), opt.weights_directory(delta))
     with ByteProgress("recompute", enabled=not console.quiet) as bar:
         bar.start(plan.input_bytes)
         found = list(recompute(plan, path, bar.advance))

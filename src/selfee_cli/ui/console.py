@@ -72,6 +72,12 @@ class Console:
         """Write one line of data."""
         self.write(text + "\n")
 
+    def json(self, value: object) -> None:
+        """Write one line of JSON."""
+        import json
+
+        self.line(json.dumps(value, ensure_ascii=False))
+
     def say(self, text: str) -> None:
         """Tell the user something, unless they asked for quiet."""
         if not self.quiet:

@@ -13,6 +13,14 @@ def count_text(count: float) -> str:
     return _scaled(count, ("", "K", "M", "B", "T")).rstrip()
 
 
+def time_text(seconds: float) -> str:
+    """Return ``4 s``, ``3 min`` or ``1 h 20 min``."""
+    if seconds < 99.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _scaled(value: float, units: tuple[str, ...]) -> str:
     for unit in units[:-1]:
         if value < 999.95:

@@ -171,6 +171,11 @@ def find_layout(path: Path) -> tuple[Layout, list[str]]:
     return present[0], found[present[0]]
 
 
+def is_weights(name: str) -> bool:
+    """Whether a file of this name holds weights, in any of the layouts, or is their index."""
+    return any(pattern.fullmatch(name) for pattern in (SAFETENSORS, BIN, META_FILE))
+
+
 def _repo_id(path: Path) -> str:
     """Give the Hub repository that a path looks like, else one that there is."""
     is_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path.as_posix())

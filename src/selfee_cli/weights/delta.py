@@ -8,6 +8,7 @@ rows: so SelFee's training began the row of ``[PAD]``.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from selfee_cli.errors import MismatchError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
 from selfee_cli.weights.column_mean import ColumnMean
+from selfee_cli.weights.corrections import Correction, open_correction
 from selfee_cli.weights.delta_plan import DeltaPlan, describe_delta, plan_delta
 from selfee_cli.weights.digests import SUMS_NAME, Advance, format_sums, ignore_progress
 from selfee_cli.weights.disk import (
@@ -30,17 +32,24 @@ from selfee_cli.weights.disk import (
 from selfee_cli.weights.dtypes import Codec, DType, Floats, Raw
 from selfee_cli.weights.fingerprint import sampled_fingerprint
 from selfee_cli.weights.journal import Journal, holds_finished
-from selfee_cli.weights.manifest import MANIFEST_NAME, Manifest, file_records, tensor_records
+from selfee_cli.weights.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Origin,
+    file_records,
+    tensor_records,
+)
 from selfee_cli.weights.sidecars import write_sidecars
 from selfee_cli.weights.storage import TensorInfo, row_ranges
 from selfee_cli.weights.write_behind import WriteBehind
-from selfee_cli.weights.writer import ShardWriter
+from selfee_cli.weights.writer import ShardWriter, WrittenTensor
 
 __all__ = ["DeltaPlan", "DeltaResult", "apply_delta", "describe_delta", "plan_delta"]
 
 CHUNK = 1 << 16
 """Elements in a chunk: a quarter of a MiB as float32, so that all stages stay in the cache."""
-_SLACK = 64 << 20  # bytes left free beside the weights
+SLACK = 64 << 20
+"""Bytes left free beside the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,36 +82,50 @@ def apply_delta(
     Raises:
         UsageError: The target exists and is not empty.
         ResourceError: The disk is too small or ran full.
-        MismatchError: A result is not finite, or an input is not whole.
+        MismatchError: A result is not finite, an input is not whole, or the delta's correction
+            is damaged.
         SelfeeError: Another run is making the target.
     """
     began = time.perf_counter()
     out = Path(out)
     check_target(out)
     with (
+        open_correction(plan.delta, plan.tensors) as correction,
         staged_directory(out, keep=holds_finished) as staging,
         closing(Journal(staging, plan.key())) as journal,
     ):
         resumed = len(journal.finished)
         present = sum(shard.file.size for shard in journal.finished.values())
-        check_space(out, plan.output_bytes - present + _SLACK)
-        writer = _write_shards(plan, staging, journal, progress)
+        check_space(out, plan.output_bytes - present + SLACK)
+        writer = _write_shards(plan, staging, journal, correction, progress)
         files, notes = write_sidecars(plan, staging)
-        manifest = _write_manifest(plan, staging, writer, files)
+        manifest = write_records(
+            staging,
+            kind="model",
+            dtype=plan.dtype,
+            origins=plan.origins,
+            tensors=writer.tensors,
+            files=[*writer.files, *files],
+        )
         journal.remove()
+    not_applied = correction.note(plan.dtype)
     return DeltaResult(
         path=out,
         manifest=manifest,
         seconds=time.perf_counter() - began,
         bytes_read=plan.input_bytes,
         bytes_written=plan.output_bytes,
-        notes=notes,
+        notes=(*notes, not_applied) if not_applied else tuple(notes),
         resumed_files=resumed,
     )
 
 
 def _write_shards(
-    plan: DeltaPlan, directory: Path, journal: Journal, progress: Advance
+    plan: DeltaPlan,
+    directory: Path,
+    journal: Journal,
+    correction: Correction,
+    progress: Advance,
 ) -> ShardWriter:
     """Write the shards that the journal does not know as finished."""
     with (
@@ -117,53 +140,60 @@ def _write_shards(
                 progress(adder.input_bytes(info.name, 0, info.rows))
         with WriteBehind(writer, adder.capacity * plan.dtype.itemsize) as pipe:
             for info in writer.due:
-                _add_tensor(adder, info, pipe, progress)
+                _add_tensor(adder, info, pipe, correction, progress)
     return writer
 
 
-class Adder:
-    """Computes base + delta chunk by chunk, in float32, in scratch space that is made once."""
+class PairReader:
+    """Reads a base and what belongs on it, as float32, chunk by chunk, into space made once.
 
-    def __init__(self, base: Checkpoint, delta: Checkpoint, capacity: int) -> None:
+    The row that the base lacks is the mean of its rows.
+    """
+
+    def __init__(self, base: Checkpoint, other: Checkpoint, capacity: int) -> None:
         self.codec = Codec(capacity)
         self.capacity = capacity
         self._base = base
-        self._delta = delta
+        self._other = other
         self._raw = np.empty(capacity, np.float32)
-        self._sum = np.empty(capacity, np.float32)
-        self._other = np.empty(capacity, np.float32)
+        self._of_base = np.empty(capacity, np.float32)
+        self._of_other = np.empty(capacity, np.float32)
         self._mean: ColumnMean | None = None
+
+    @staticmethod
+    def scratch_bytes(capacity: int) -> int:
+        """Give the bytes for chunks of up to ``capacity`` elements, its codec's included."""
+        return 6 * 4 * capacity
 
     def begin(self, name: str) -> None:
         """Begin a tensor, whose chunks must then come in order."""
-        base, delta = self._base.tensors[name], self._delta.tensors[name]
-        grows = delta.rows > base.rows
+        base, other = self._base.tensors[name], self._other.tensors[name]
+        grows = other.rows > base.rows
         self._mean = ColumnMean(base.rows, base.row_size) if grows else None
 
-    def add(self, name: str, start: int, stop: int) -> Floats:
-        """Give rows ``start`` to ``stop`` of the sum, flat; valid until the next call."""
+    def read(self, name: str, start: int, stop: int) -> tuple[Floats, Floats]:
+        """Give rows ``start`` to ``stop`` of base and other, flat; valid until the next call."""
         base = self._base.tensors[name]
         columns = base.row_size
         size = (stop - start) * columns
-        total, other = self._sum[:size], self._other[:size]
+        of_base, of_other = self._of_base[:size], self._of_other[:size]
         middle = max(start, min(stop, base.rows))  # rows from here on are the base's mean
         if middle > start:
-            values = total[: (middle - start) * columns]
+            values = of_base[: (middle - start) * columns]
             self._load(self._base, name, start, middle, values)
             if self._mean is not None:
                 self._mean.add(values.reshape(-1, columns))
         if stop > middle:
             assert self._mean is not None
-            total[(middle - start) * columns :].reshape(-1, columns)[:] = self._mean.mean()
-        self._load(self._delta, name, start, stop, other)
-        np.add(total, other, out=total)
-        return total
+            of_base[(middle - start) * columns :].reshape(-1, columns)[:] = self._mean.mean()
+        self._load(self._other, name, start, stop, of_other)
+        return of_base, of_other
 
     def input_bytes(self, name: str, start: int, stop: int) -> int:
-        """Give the bytes that :meth:`add` read for these rows."""
-        base, delta = self._base.tensors[name], self._delta.tensors[name]
+        """Give the bytes that :meth:`read` read for these rows."""
+        base, other = self._base.tensors[name], self._other.tensors[name]
         from_base = max(0, min(stop, base.rows) - start) * base.dtype.itemsize
-        return base.row_size * (from_base + (stop - start) * delta.dtype.itemsize)
+        return base.row_size * (from_base + (stop - start) * other.dtype.itemsize)
 
     def _load(self, checkpoint: Checkpoint, name: str, start: int, stop: int, out: Floats) -> None:
         dtype = checkpoint.tensors[name].dtype
@@ -173,20 +203,35 @@ class Adder:
             self.codec.decode(raw, dtype, out)
 
 
-def _add_tensor(adder: Adder, info: TensorInfo, pipe: WriteBehind, progress: Advance) -> None:
+class Adder(PairReader):
+    """Computes base + delta chunk by chunk, in float32."""
+
+    def add(self, name: str, start: int, stop: int) -> Floats:
+        """Give rows ``start`` to ``stop`` of the sum, flat; valid until the next call."""
+        total, delta = self.read(name, start, stop)
+        np.add(total, delta, out=total)
+        return total
+
+
+def _add_tensor(
+    adder: Adder, info: TensorInfo, pipe: WriteBehind, correction: Correction, progress: Advance
+) -> None:
     adder.begin(info.name)
+    correction.begin(info)
     for start, stop in row_ranges(info, CHUNK):
         with np.errstate(over="ignore", invalid="ignore"):  # told below, with the tensor's name
             total = adder.add(info.name, start, stop)
         out = pipe.buffer(total.size, info.dtype.raw)
         peak = adder.codec.encode(total, info.dtype, out)
         if not peak < info.dtype.overflow:
-            raise _not_finite(info, peak)
+            raise not_finite(info, peak, "the base or the delta")
+        correction.patch(start * info.row_size, out)
         pipe.write(info.name, out)
         progress(adder.input_bytes(info.name, start, stop))
 
 
-def _not_finite(info: TensorInfo, peak: float) -> MismatchError:
+def not_finite(info: TensorInfo, peak: float, damaged: str) -> MismatchError:
+    """Say that what came out, ``peak`` the largest of it, is no number that ``info`` can hold."""
     if np.isfinite(peak):
         return MismatchError(
             f"{info.name} has a value of {peak:.6g}, too large for {info.dtype.torch_name}",
@@ -194,22 +239,30 @@ def _not_finite(info: TensorInfo, peak: float) -> MismatchError:
         )
     return MismatchError(
         f"{info.name} is not finite: NaN or infinity came out",
-        hint="the base or the delta is damaged: selfee verify tells which",
+        hint=f"{damaged} is damaged: selfee verify tells which",
     )
 
 
-def _write_manifest(
-    plan: DeltaPlan, staging: Path, writer: ShardWriter, files: list[WrittenFile]
+def write_records(
+    staging: Path,
+    *,
+    kind: str,
+    dtype: DType,
+    origins: Mapping[str, Origin],
+    tensors: Sequence[WrittenTensor],
+    files: list[WrittenFile],
 ) -> Manifest:
+    """Write the manifest, of a ``"model"`` or a ``"delta"``, and ``SHA256SUMS``."""
     with open_checkpoint(staging) as made:
         fingerprint = sampled_fingerprint(made)
-    files = sorted([*writer.files, *files], key=lambda file: file.name)
+    files = sorted(files, key=lambda file: file.name)
     manifest = Manifest(
-        dtype=plan.dtype.torch_name,
+        kind=kind,
+        dtype=dtype.torch_name,
         fingerprint=fingerprint,
-        made_from={role: origin.to_json() for role, origin in plan.origins.items()},
+        made_from={role: origin.to_json() for role, origin in origins.items()},
         files=file_records(files),
-        tensors=tensor_records(writer.tensors),
+        tensors=tensor_records(tensors),
     )
     files.append(write_json(staging / MANIFEST_NAME, manifest.to_json()))
     write_text(staging / SUMS_NAME, format_sums((file.name, file.sha256) for file in files))

@@ -35,6 +35,11 @@ def holds_finished(directory: Path) -> bool:
         return False
 
 
+def finished_bytes(directory: Path, key: str) -> int:
+    """Give the bytes of the shards of the work ``key`` that ``directory`` holds finished."""
+    return sum(shard.file.size for shard in _read(directory / JOURNAL_NAME, key).values())
+
+
 class Journal:
     """The journal of the work ``key`` in ``directory``; ``finished`` holds its shards by name.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from selfee_cli.errors import MismatchError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
+from selfee_cli.weights.corrections import Correction, open_correction
 from selfee_cli.weights.delta import CHUNK, Adder
 from selfee_cli.weights.delta_plan import DeltaPlan
 from selfee_cli.weights.digests import Advance, ignore_progress
@@ -24,6 +25,7 @@ def recompute(
     """Give a fault for every tensor of ``path`` that is not base + delta, bit for bit.
 
     Each tensor is rounded to the type it has in ``path``; the plan's own type does not matter.
+    Where that is the type that the delta's correction holds for, the correction is applied.
 
     Args:
         plan: Base and delta, checked by :func:`~selfee_cli.weights.delta_plan.plan_delta`.
@@ -34,6 +36,7 @@ def recompute(
         open_checkpoint(plan.base) as base,
         open_checkpoint(plan.delta) as delta,
         open_checkpoint(path) as made,
+        open_correction(plan.delta, plan.tensors) as correction,
     ):
         adder = Adder(base, delta, max(CHUNK, *(info.row_size for info in plan.tensors)))
         wanted = {info.name: info.shape for info in plan.tensors}
@@ -47,15 +50,16 @@ def recompute(
                 reason = f"the shape is {list(info.shape)}, of base + delta {list(shape)}"
                 yield Fault(file=made.path.name, tensor=name, reason=reason)
             else:
-                yield from _compare(adder, made, info, progress)
+                yield from _compare(adder, made, info, correction, progress)
 
 
 def _compare(
-    adder: Adder, made: Checkpoint, info: TensorInfo, progress: Advance
+    adder: Adder, made: Checkpoint, info: TensorInfo, correction: Correction, progress: Advance
 ) -> Iterator[Fault]:
     expected, found = hashlib.sha256(), hashlib.sha256()
     different, out = 0, np.empty(adder.capacity, info.dtype.raw)
     adder.begin(info.name)
+    correction.begin(info)
     for start, stop in row_ranges(info, CHUNK):
         with np.errstate(over="ignore", invalid="ignore"):
             total = adder.add(info.name, start, stop)
@@ -65,6 +69,7 @@ def _compare(
                 f"base + delta is not finite in {info.name}",
                 hint="the base or the delta is damaged: verify them by themselves",
             )
+        correction.patch(start * info.row_size, rounded)
         there = made.read_rows(info.name, start, stop).reshape(-1)
         bits = np.uint16 if info.dtype.itemsize == 2 else np.uint32
         different += int(np.count_nonzero(rounded.view(bits) != there.view(bits)))

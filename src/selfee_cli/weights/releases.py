@@ -2,15 +2,20 @@
 
 LLaMA's weights were published as files of Meta's layout and are widely kept as one conversion to
 Hugging Face's; their digests are well known. None is known of SelFee's deltas.
+
+A digest of a file names that file alone, a fingerprint the weights in whatever files. Where
+``verify`` finds the files of a release, it remembers their fingerprint on this machine; from then
+on ``apply-delta`` names the base at once.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-FINGERPRINTS: dict[str, str] = {}
-"""Sampled fingerprint to the name of a published model: computing one takes the weights."""
+from selfee_cli.settings import state_dir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,36 @@ RELEASES = (
         sha256="1aba886c5f28d2e2e9b04ab3c4f5bc250c6b06efc1baa3f557677b3097f70e6a",
     ),
 )
+
+
+def known_release(fingerprint: str) -> str | None:
+    """Give the release that was found to have this fingerprint on this machine."""
+    return _remembered().get(fingerprint)
+
+
+def remember(fingerprint: str, release: str) -> None:
+    """Keep what was found; where that is not possible, it will be found again."""
+    known = {**_remembered(), fingerprint: release}
+    path = _memory()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".partial")
+        aside.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
+        aside.replace(path)
+    except OSError:
+        pass
+
+
+def _memory() -> Path:
+    return state_dir() / "known-weights.json"
+
+
+def _remembered() -> dict[str, str]:
+    try:
+        known = json.loads(_memory().read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def candidates(name: str) -> list[ReleasedFile]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from selfee_cli.errors import NotFoundError, SelfeeError
-from selfee_cli.weights.checkpoint import find_layout
+from selfee_cli.errors import MismatchError, NotFoundError, SelfeeError
+from selfee_cli.weights.checkpoint import find_layout, is_weights, open_checkpoint
 from selfee_cli.weights.digests import (
     CHECKLIST_NAME,
     SUMS_NAME,
     Advance,
+    format_sums,
     hash_file,
     ignore_progress,
     read_sums,
 )
+from selfee_cli.weights.fingerprint import sampled_fingerprint
 from selfee_cli.weights.manifest import MANIFEST_NAME, FileRecord, Manifest, read_manifest
-from selfee_cli.weights.releases import RELEASES, TOKENIZER, candidates, recognise
+from selfee_cli.weights.releases import RELEASES, TOKENIZER, candidates, recognise, remember
 from selfee_cli.weights.safetensors_file import read_safetensors_header
 from selfee_cli.weights.storage import DataFile
 
@@ -77,7 +79,7 @@ def expectation(path: Path) -> Expectation:
     """
     if not path.is_dir():
         raise NotFoundError(f"there is no directory {path}")
-    manifest = read_manifest(path)
+    manifest = _sound_manifest(path)
     if manifest is not None:
         digests = {name: (record.sha256,) for name, record in manifest.files.items()}
         return Expectation(
@@ -86,10 +88,10 @@ def expectation(path: Path) -> Expectation:
     lists: tuple[tuple[Authority, str], ...] = (("sums", SUMS_NAME), ("checklist", CHECKLIST_NAME))
     for authority, name in lists:
         if (path / name).exists():
-            listed = read_sums(path / name)
+            listed = _sound_sums(path / name)
             lengths = {len(digest) for digest in listed.values()}
             if len(lengths) != 1:
-                raise SelfeeError(f"{path / name} lists no digests, or of two kinds")
+                raise MismatchError(f"{path / name} lists no digests, or of two kinds")
             return Expectation(
                 authority=authority,
                 source=name,
@@ -106,6 +108,23 @@ def expectation(path: Path) -> Expectation:
     return Expectation(authority="releases", source="the known releases of LLaMA", digests=known)
 
 
+def _sound_manifest(path: Path) -> Manifest | None:
+    """Give the manifest, None where there is none or where only the sums can tell how it was."""
+    try:
+        return read_manifest(path)
+    except SelfeeError as error:
+        if (path / SUMS_NAME).exists():
+            return None
+        raise MismatchError(error.message, hint=error.hint) from error
+
+
+def _sound_sums(path: Path) -> dict[str, str]:
+    try:
+        return read_sums(path)
+    except SelfeeError as error:
+        raise MismatchError(error.message, hint=error.hint) from error
+
+
 def verify(
     path: Path | str, expected: Expectation | None = None, progress: Advance = ignore_progress
 ) -> Iterator[Fault]:
@@ -119,7 +138,10 @@ def verify(
     path = Path(path)
     expected = expected or expectation(path)
     if expected.authority == "releases":
-        yield from _check_releases(path, expected, progress)
+        release = yield from _check_releases(path, expected, progress)
+        if release is not None:
+            with open_checkpoint(path) as checkpoint:
+                remember(sampled_fingerprint(checkpoint), release)
         return
     for name, digests in expected.digests.items():
         record = expected.manifest.files.get(name) if expected.manifest else None
@@ -128,7 +150,7 @@ def verify(
             yield from _by_tensor(path / name, fault, expected.manifest)
     if expected.manifest is not None:
         yield from _check_sums(path, expected.manifest)
-    yield from _extra_weights(path, expected)
+    yield from _extra_files(path, expected)
 
 
 def _check_file(
@@ -153,30 +175,37 @@ def _check_file(
     )
 
 
-def _check_releases(path: Path, expected: Expectation, progress: Advance) -> Iterator[Fault]:
-    """Find the release that most files belong to and hold every file against it.
+def _check_releases(
+    path: Path, expected: Expectation, progress: Advance
+) -> Generator[Fault, None, str | None]:
+    """Find the release that most files belong to and hold every file against it; return which.
 
-    Names such as ``pytorch_model-00001-of-00002.bin`` are everyone's, so a digest that is not known
-    means something only beside others that are.
+    None is returned where a file is not the release's. Names such as
+    ``pytorch_model-00001-of-00002.bin`` are everyone's, so a digest that is not known means
+    something only beside others that are.
     """
     found = {name: hash_file(path / name, advance=progress) for name in expected.digests}
     matched = Counter(f.release for f in recognise(found.values()) if f is not TOKENIZER)
     if not matched:
         raise _nothing_known(path)
     ((release, _),) = matched.most_common(1)
+    whole = True
     for file in (*RELEASES, TOKENIZER):
         if file.release == release and file.name not in found:
+            whole = False
             yield Fault(file=file.name, reason=f"it is missing from {release}")
         elif (
             file.release in (release, TOKENIZER.release)
             and found.get(file.name, file.sha256) != file.sha256
         ):
+            whole = False
             yield Fault(
                 file=file.name,
                 reason=f"it is not that of {release}",
                 expected=file.sha256,
                 found=found[file.name],
             )
+    return release if whole else None
 
 
 def _nothing_known(path: Path) -> NotFoundError:
@@ -240,23 +269,29 @@ def _check_sums(path: Path, manifest: Manifest) -> Iterator[Fault]:
     wanted = {name: record.sha256 for name, record in manifest.files.items()}
     wanted[MANIFEST_NAME] = hash_file(path / MANIFEST_NAME)
     for name in sorted(wanted.keys() | sums.keys()):
-        if wanted.get(name) != sums.get(name):
-            yield Fault(
-                file=SUMS_NAME,
-                reason=f"it and {MANIFEST_NAME} do not agree on {name}",
-                expected=sums.get(name, "no digest"),
-                found=wanted.get(name, "no digest"),
-            )
+        expected, found = sums.get(name, "no digest"), wanted.get(name, "no digest")
+        if expected == found:
+            continue
+        # A changed file changes its whole digest; a digest changed in place keeps most of it.
+        alike = sum(a == b for a, b in zip(expected, found, strict=False))
+        if name == MANIFEST_NAME and name in sums and alike < len(found) - 2:
+            reason = f"the digest is not that in {SUMS_NAME}"
+            yield Fault(file=name, reason=reason, expected=expected, found=found)
+        else:
+            reason = f"it and {MANIFEST_NAME} do not agree on {name}"
+            yield Fault(file=SUMS_NAME, reason=reason, expected=expected, found=found)
+    if sums == wanted and (path / SUMS_NAME).read_bytes() != format_sums(wanted.items()).encode():
+        yield Fault(file=SUMS_NAME, reason="every digest is right, but its text was changed")
 
 
-def _extra_weights(path: Path, expected: Expectation) -> Iterator[Fault]:
-    try:
-        _, weights = find_layout(path)
-    except NotFoundError:
-        return  # the missing files are told by name
-    except SelfeeError as error:
-        yield Fault(file=path.name, reason=error.message)
-        return
-    for name in weights:
-        if name not in expected.digests:
-            yield Fault(file=name, reason=f"{expected.source} does not know this file")
+def _extra_files(path: Path, expected: Expectation) -> Iterator[Fault]:
+    """Name what is there and not known: any of it might be loaded in place of what is.
+
+    Meta's list is of the weights alone; what lies beside them there is nobody's fault.
+    """
+    known = {*expected.digests, MANIFEST_NAME, SUMS_NAME, CHECKLIST_NAME}
+    for entry in sorted(path.iterdir()):
+        hidden = entry.name.startswith(".")  # .cache and .gitattributes, as downloads leave them
+        beside = expected.authority == "checklist" and not is_weights(entry.name)
+        if entry.name not in known and not entry.is_dir() and not hidden and not beside:
+            yield Fault(file=entry.name, reason=f"{expected.source} does not know this file")

@@ -11,7 +11,8 @@ import numpy as np
 from selfee_cli.weights.dtypes import Raw
 from selfee_cli.weights.writer import ShardWriter
 
-_DEPTH = 4  # chunks in flight
+DEPTH = 4
+"""Chunks in flight."""
 
 
 class WriteBehind:
@@ -29,7 +30,7 @@ class WriteBehind:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="shard-writer", daemon=True)
         self._held: Raw | None = None
-        for _ in range(_DEPTH):
+        for _ in range(DEPTH):
             self._free.put(np.empty(capacity, np.uint8))
 
     def buffer(self, size: int, dtype: np.dtype[np.generic]) -> Raw:

@@ -1,0 +1,142 @@
+"""What ``make_delta`` will do, decided and checked before any work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
+from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
+from selfee_cli.weights.delta_plan import origin_of, stamps_of
+from selfee_cli.weights.dtypes import DType
+from selfee_cli.weights.identity import describe_delta
+from selfee_cli.weights.manifest import Origin
+from selfee_cli.weights.pairing import check_shapes
+from selfee_cli.weights.sidecars import COPIED, TOKENIZER, named_files, stored_config
+from selfee_cli.weights.storage import TensorInfo
+from selfee_cli.weights.writer import SHARD_SIZE, ShardPlan, plan_shards
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakePlan:
+    """A checked pair of checkpoints and the delta that will come of it."""
+
+    base: Path
+    tuned: Path
+    dtype: DType
+    """The delta is stored as this."""
+    tuned_dtype: DType
+    """The tuned weights are; float32 where theirs are of several types."""
+    exact: bool
+    """Whether a correction is made."""
+    tensors: tuple[TensorInfo, ...]
+    """Of the delta, in the order they are written."""
+    shards: tuple[ShardPlan, ...]
+    config: Mapping[str, Any]
+    """``config.json`` of the delta: the tuned model's, with the delta's type and vocabulary."""
+    sidecars: tuple[Path, ...]
+    """Small files of the tuned model, to be copied as they are."""
+    origins: Mapping[str, Origin]
+    """``"base"`` and ``"tuned"``."""
+    input_bytes: int
+    stamps: tuple[tuple[str, int, int], ...]
+    """Path, size and time of change (ns) of every input file."""
+
+    @property
+    def output_bytes(self) -> int:
+        """Size of the shards."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of the delta."""
+        return sum(info.size for info in self.tensors)
+
+    def key(self) -> str:
+        """Name the work by its inputs and outputs: what another run may go on with."""
+        digest = hashlib.sha256(json.dumps(["make-delta", self.stamps]).encode())
+        for shard in self.shards:
+            digest.update(shard.head)
+        return digest.hexdigest()
+
+
+def plan_make_delta(
+    base: Path | str,
+    tuned: Path | str,
+    *,
+    dtype: DType = DType.F32,
+    exact: bool = False,
+    shard_size: int = SHARD_SIZE,
+) -> MakePlan:
+    """Check that ``tuned`` can have come from ``base`` and plan the delta.
+
+    Args:
+        base: Directory of the base model, in any layout.
+        tuned: Directory of the tuned model, in any layout.
+        dtype: Storage type of the delta; float32 loses least.
+        exact: Store the elements that base + delta does not give.
+        shard_size: Bytes of data at most in a file of the delta.
+
+    Raises:
+        MismatchError: Names or shapes differ by more than one row of the vocabulary, or a file is
+            not whole.
+        NotFoundError: Weights, or the tuned model's ``config.json``, are not there.
+        SelfeeError: One of them is a delta itself.
+        UsageError: They are the same directory.
+    """
+    base, tuned = Path(base), Path(tuned)
+    if base.exists() and tuned.exists() and base.samefile(tuned):
+        raise UsageError(
+            f"base and tuned are the same directory: {base}",
+            hint="--base takes the model before its training, --tuned the one after",
+        )
+    with open_checkpoint(base) as base_weights, open_checkpoint(tuned) as tuned_weights:
+        _check_models(base_weights, tuned_weights)
+        check_shapes(base_weights, tuned_weights, "tuned model")
+        if not tuned_weights.config:
+            raise NotFoundError(
+                f"{tuned / 'config.json'} is missing",
+                hint="the delta needs the tuned model's configuration",
+            )
+        tensors = tuple(
+            TensorInfo(name=name, dtype=dtype, shape=info.shape)
+            for name, info in tuned_weights.tensors.items()
+        )
+        kinds = {info.dtype for info in tuned_weights.tensors.values()}
+        return MakePlan(
+            base=base,
+            tuned=tuned,
+            dtype=dtype,
+            tuned_dtype=kinds.pop() if len(kinds) == 1 else DType.F32,
+            exact=exact,
+            tensors=tensors,
+            shards=tuple(plan_shards(tensors, shard_size)),
+            config=stored_config(tuned_weights.config, tensors),
+            sidecars=tuple(_sidecars(tuned_weights)),
+            origins={"base": origin_of(base_weights), "tuned": origin_of(tuned_weights)},
+            input_bytes=base_weights.nbytes + tuned_weights.nbytes,
+            stamps=(*stamps_of(base_weights), *stamps_of(tuned_weights)),
+        )
+
+
+def _check_models(base: Checkpoint, tuned: Checkpoint) -> None:
+    for role, checkpoint in (("base", base), ("tuned", tuned)):
+        reason = describe_delta(checkpoint)
+        if reason is not None:
+            raise SelfeeError(
+                f"--{role} {checkpoint.path} is itself a delta: {reason}",
+                hint="give whole models: selfee apply-delta makes one of a delta",
+            )
+
+
+def _sidecars(tuned: Checkpoint) -> Iterator[Path]:
+    found = named_files(tuned.path, (*TOKENIZER, *COPIED))
+    yield from found
+    beside = tuned.path.resolve().parent / "tokenizer.model"  # there Meta's download puts it
+    names = {entry.name for entry in found}
+    if tuned.layout == "meta" and beside.is_file() and beside.name not in names:
+        yield beside
