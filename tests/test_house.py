@@ -17,8 +17,9 @@ MAY_IMPORT = {
     "engine": {"protocol", "weights"},
     "tiny": {"protocol", "weights", "engine"},
     "ui": {"protocol", "weights", "engine"},
-    "api": {"tiny", "engine"},
-    "commands": {"protocol", "weights", "engine", "tiny", "ui", "api"},
+    "bench": {"weights"},
+    "api": {"tiny", "engine", "weights"},
+    "commands": {"protocol", "weights", "engine", "tiny", "ui", "bench", "api"},
     "cli": {"commands", "ui"},
     "__main__": {"cli"},
     "__init__": {"api", "engine", "protocol"},
@@ -26,12 +27,13 @@ MAY_IMPORT = {
     "settings": set(),
 }
 ONLY_IN = {
-    "torch": {"engine", "tiny"},
-    "transformers": {"engine", "tiny"},
+    "torch": {"engine", "tiny", "bench"},
+    "transformers": {"engine", "tiny", "bench"},
     "rich": {"ui"},
     "prompt_toolkit": {"ui"},
     "typer": {"commands", "cli"},
-    "sentencepiece": {"engine", "tiny"},
+    "sentencepiece": {"engine", "tiny", "weights"},
+    "huggingface_hub": {"weights"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
