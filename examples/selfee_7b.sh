@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# SelFee-7B from two downloads to an answer.
+# SelFee-7B from the downloads to an answer.
 #
 # BASE is a directory of LLaMA-7B, from Meta or converted for Hugging Face; its licence is Meta's,
-# and you must have been given access. DELTA is the published difference (CC BY-NC 4.0):
-#
-#     hf download kaist-ai/selfee-7b-delta --local-dir selfee-7b-delta
+# and you must have been given access. DELTA is the published difference (CC BY-NC 4.0): a
+# directory, or kaist-ai/selfee-7b-delta, which is downloaded then.
 #
 # Usage: examples/selfee_7b.sh BASE DELTA OUT "Your question" [more options of selfee ask]
 set -euo pipefail
