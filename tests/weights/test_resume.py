@@ -13,8 +13,10 @@ import pytest
 from makers import Shape, write_big_pair
 
 from selfee_cli.errors import MismatchError, ResourceError, SelfeeError
+from selfee_cli.weights import disk as disk_module
 from selfee_cli.weights import writer as writer_module
 from selfee_cli.weights.delta import apply_delta, plan_delta
+from selfee_cli.weights.disk import EarlySync, staging_of
 from selfee_cli.weights.dtypes import DType
 from selfee_cli.weights.verify import verify
 
@@ -109,19 +111,49 @@ def test_other_work_starts_anew(pair, tmp_path):
 
 
 def test_a_full_disk_keeps_what_is_finished(pair, wanted, tmp_path, monkeypatch):
-    out, calls = tmp_path / "out", []
+    """Where space cannot be reserved, a disk runs full while it is written to."""
+    out = tmp_path / "out"
 
-    def full(file, size):
-        calls.append(size)
-        if len(calls) == 4:
-            raise OSError(28, "No space left on device")
+    class Full(EarlySync):
+        def wrote(self, count):
+            if Path(self._file.name).name.startswith("model-00004"):
+                raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer_module, "reserve", full)
+        patch.setattr(writer_module, "EarlySync", Full)
         with pytest.raises(ResourceError, match="no space left"):
             apply_delta(plan(pair), out)
     assert apply_delta(plan(pair), out).resumed_files == 3
     assert contents(out) == wanted
+
+
+def test_space_is_reserved_for_all_files_before_the_first(pair, tmp_path):
+    sizes = []
+
+    def look(_):
+        staging = staging_of(tmp_path / "out")
+        sizes.append({file.name: file.stat().st_size for file in staging.glob("model-*")})
+
+    planned = plan(pair)
+    apply_delta(planned, tmp_path / "out", look)
+    assert sizes[0] == {shard.name: shard.nbytes for shard in planned.shards}
+
+
+def test_what_the_disk_did_not_take_is_told_at_the_end(tmp_path, monkeypatch):
+    """A file's sync reports a fault once, and that may be the early one."""
+    monkeypatch.setattr(disk_module, "_SYNC_EVERY", 10)
+
+    def broken(_):
+        raise OSError(5, "Input/output error")
+
+    with (tmp_path / "file").open("wb") as file:
+        sync = EarlySync(file)
+        sync.wrote(9)
+        sync.finish()
+        monkeypatch.setattr(os, "fdatasync", broken)
+        sync.wrote(1)
+        with pytest.raises(OSError, match="Input/output"):
+            sync.finish()
 
 
 def test_a_mismatch_leaves_nothing(pair, tmp_path):

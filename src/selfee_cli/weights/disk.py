@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ try:
 except ImportError:  # no such locks on Windows
     fcntl = None  # type: ignore[assignment]
 
+_SYNC_EVERY = 64 << 20  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -57,6 +59,47 @@ def reserve(file: BinaryIO, size: int) -> None:
         if error.errno in _FULL:
             raise
         # some file systems cannot: then the writes themselves will tell
+
+
+class EarlySync:
+    """Sends what is written to a file on to the disk while more of it is computed.
+
+    Otherwise gigabytes wait in memory for the sync at the end, and the disk waits till then.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._waiting = 0  # bytes
+        self._thread: threading.Thread | None = None
+        self._error: OSError | None = None
+
+    def wrote(self, count: int) -> None:
+        """Take note of ``count`` more bytes; now and then send them, on another thread."""
+        self._waiting += count
+        busy = self._thread is not None and self._thread.is_alive()
+        if self._waiting >= _SYNC_EVERY and not busy:
+            self.finish()
+            self._waiting = 0
+            self._thread = threading.Thread(target=self._run, name="early-sync", daemon=True)
+            self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for what is on its way; raise ``OSError`` where the disk did not take it."""
+        self.abandon()
+        if self._error is not None:
+            raise self._error
+
+    def abandon(self) -> None:
+        """Wait for what is on its way, whatever becomes of it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        try:
+            getattr(os, "fdatasync", os.fsync)(self._file.fileno())
+        except OSError as error:  # the system tells it only once: it must not be lost
+            self._error = error
 
 
 def write_text(path: Path, text: str) -> WrittenFile:

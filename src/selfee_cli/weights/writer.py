@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from selfee_cli.weights.disk import WrittenFile, disk_errors, reserve, write_json
+from selfee_cli.weights.disk import EarlySync, WrittenFile, disk_errors, reserve, write_json
 from selfee_cli.weights.dtypes import Raw, byte_view
 from selfee_cli.weights.journal import FinishedShard, Journal
 from selfee_cli.weights.storage import TensorInfo
@@ -91,10 +91,11 @@ def _head(tensors: Sequence[TensorInfo]) -> bytes:
 class ShardWriter:
     """Writes planned shards into a directory, one open at a time.
 
-    A context manager. Data come by :meth:`write`, the tensors of :attr:`due` in order: all but
-    those of shards that the ``journal`` knows as finished. Leaving without an error finishes the
-    last file and writes the index where there is more than one shard; :attr:`files` and
-    :attr:`tensors` then describe what was written.
+    A context manager. Entering reserves the space of every file to come, where the system can: a
+    disk that is too small shows now, not after an hour. Data come by :meth:`write`, the tensors
+    of :attr:`due` in order: all but those of shards that the ``journal`` knows as finished.
+    Leaving without an error finishes the last file and writes the index where there is more than
+    one shard; :attr:`files` and :attr:`tensors` then describe what was written.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class ShardWriter:
         self._next = 0  # tensors begun
         self._left = 0  # bytes still to come of the open tensor
         self._file: BinaryIO | None = None
+        self._sync: EarlySync
         self._file_digest = hashlib.sha256()
         self._tensor_digest = hashlib.sha256()
 
@@ -140,6 +142,7 @@ class ShardWriter:
         view = byte_view(np.ascontiguousarray(data))
         with disk_errors(self.directory):
             self._file.write(view)
+            self._sync.wrote(view.nbytes)
         self._file_digest.update(view)
         self._tensor_digest.update(view)
         self._left -= view.nbytes
@@ -161,14 +164,15 @@ class ShardWriter:
 
     def _begin_file(self, shard: ShardPlan) -> None:
         with disk_errors(self.directory):
-            self._file = (self.directory / shard.name).open("xb", buffering=0)
-            reserve(self._file, shard.nbytes)
+            self._file = (self.directory / shard.name).open("r+b", buffering=0)
+            self._sync = EarlySync(self._file)
             self._file.write(bytes(8) + shard.head[8:])
         self._file_digest = hashlib.sha256(shard.head)
 
     def _finish_file(self, shard: ShardPlan) -> None:
         assert self._file is not None
         with disk_errors(self.directory):
+            self._sync.finish()
             self._file.seek(0)
             self._file.write(shard.head[:8])
             os.fsync(self._file.fileno())
@@ -189,6 +193,10 @@ class ShardWriter:
         self.files.append(write_json(self.directory / INDEX_NAME, index))
 
     def __enter__(self) -> ShardWriter:
+        with disk_errors(self.directory):
+            for shard in dict.fromkeys(shard for shard, _ in self._queue):
+                with (self.directory / shard.name).open("xb") as file:
+                    reserve(file, shard.nbytes)
         return self
 
     def __exit__(
@@ -198,6 +206,7 @@ class ShardWriter:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
+            self._sync.abandon()
             self._file.close()
         if error is None:
             if self._left or self._next != len(self._queue):
