@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "engine": {"protocol", "weights"},
     "tiny": {"protocol", "weights", "engine"},
     "ui": {"protocol", "weights", "engine"},
-    "bench": {"weights"},
+    "bench": {"weights", "engine", "protocol"},
     "api": {"tiny", "engine", "weights"},
     "commands": {"protocol", "weights", "engine", "tiny", "ui", "bench", "api"},
     "cli": {"commands", "ui"},

@@ -16,7 +16,7 @@ from selfee_cli.weights.dtypes import DType
 from selfee_cli.weights.fingerprint import sampled_fingerprint
 from selfee_cli.weights.inspect import inspect
 from selfee_cli.weights.recompute import recompute
-from selfee_cli.weights.releases import ReleasedFile, known_release
+from selfee_cli.weights.releases import ReleasedFile, known_release, presumed_release
 from selfee_cli.weights.safetensors_file import read_safetensors_header
 from selfee_cli.weights.storage import DataFile
 from selfee_cli.weights.verify import expectation, verify
@@ -197,6 +197,7 @@ def test_known_releases(tmp_path, monkeypatch):
     with open_checkpoint(path) as checkpoint:
         fingerprint = sampled_fingerprint(checkpoint)
     assert known_release(fingerprint) is None
+    assert presumed_release(path) == "a release"
     assert list(verify(path)) == []
     assert known_release(fingerprint) == "a release"
     flip(path / "consolidated.01.pth", 3000)

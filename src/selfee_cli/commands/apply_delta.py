@@ -97,9 +97,15 @@ def _apply(plan: DeltaPlan, out: Path) -> DeltaResult:
 
 
 def _say_origins(plan: DeltaPlan) -> None:
+    from selfee_cli.weights.releases import presumed_release
+
     for role, origin in plan.origins.items():
+        claim = presumed_release(plan.base) if role == "base" else None
         if origin.release is not None:
             console.say(f"{role}: {origin.release}")
+        elif claim is not None:
+            proof = f"selfee verify {opt.quoted(plan.base)}"
+            console.say(f"{role}: {claim} by its params.json; to prove it: {proof}")
         else:
             console.say(
                 f"{role}: {plan.size}, not a release known here; "

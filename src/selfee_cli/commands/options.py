@@ -136,6 +136,10 @@ class ChainFlags(FlagGroup):
         int | None,
         typer.Option("--seed", metavar="S", help="Same seed, same chain; unset: drawn."),
     ] = None
+    lookup: Annotated[
+        bool,
+        typer.Option("--lookup/--no-lookup", help="Draft from what was said: same text, sooner."),
+    ] = True
 
     def options(self) -> AskOptions:
         """Return the options; each call draws its own seed where none is given.

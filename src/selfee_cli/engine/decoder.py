@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from selfee_cli.engine.base import Engine
+from selfee_cli.engine.draft_length import WIDTHS, DraftLength
+from selfee_cli.engine.lookup import Drafter
 from selfee_cli.engine.sampling import Sampling, sample
 from selfee_cli.errors import UsageError
 
@@ -27,6 +29,10 @@ class Decoder:
 
     After every pass the cache holds one token less than the sequence: the last one sampled, which
     the next pass reads. What the engine's cache already holds of the prompt is not read again.
+
+    With a ``drafter`` a pass also reads drafted tokens. Each position is sampled from the model's
+    own distribution with the noise of that position, and drafts hold as long as they equal what
+    was sampled: the chain is the one that would be written without.
     """
 
     def __init__(
@@ -35,6 +41,7 @@ class Decoder:
         sampling: Sampling,
         prompt: Sequence[int],
         *,
+        drafter: Drafter | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if len(prompt) >= engine.context_length:
@@ -47,6 +54,8 @@ class Decoder:
         self._engine = engine
         self._sampling = sampling
         self._clock = clock
+        self._drafter = drafter
+        self._length = DraftLength(engine.device)
         self._ids = list(prompt)
         self._prompt_length = len(prompt)
         engine.truncate(min(_common_prefix(engine.ids, self._ids), len(self._ids) - 1))
@@ -57,25 +66,50 @@ class Decoder:
         return self._engine.context_length - self._prompt_length
 
     def sample(self) -> list[int]:
-        """Run one pass and append the token it gives."""
+        """Run one pass and append the tokens it gives: one, and the drafted ones that held."""
         began = self._clock()
-        prefill = self.stats.forward_passes == 0
-        logits = self._engine.forward(self._ids[len(self._engine.ids) :])
+        unread = self._ids[len(self._engine.ids) :]
+        draft = self._draft(len(unread))
+        logits = self._engine.forward(unread + draft, last=1 + len(draft))
         tokens = sample(logits, self._sampling, position=len(self._ids))
-        self._ids.extend(tokens)
-        self.stats.forward_passes += 1
-        if prefill:
-            self.stats.prefill_seconds += self._clock() - began
+        held = _common_prefix(draft, tokens)
+        self._engine.truncate(len(self._ids) + held)
+        self._extend(tokens[: held + 1])
+        self._count(len(unread), len(draft), held, self._clock() - began)
+        return tokens[: held + 1]
+
+    def _draft(self, unread: int) -> list[int]:
+        """Return what to read beyond the ``unread`` ids that must be read."""
+        if self._drafter is None or unread > WIDTHS[-1]:  # a prompt: a pass of its own
+            return []
+        room = self._engine.context_length - len(self._ids) - 1
+        draft = self._drafter.draft(min(room, WIDTHS[-1] - 1))
+        return draft.ids[: self._length.choose(draft.match, len(draft.ids))]
+
+    def _count(self, unread: int, drafted: int, held: int, seconds: float) -> None:
+        if self.stats.forward_passes:
+            self.stats.decode_seconds += seconds
+            self._length.learn(unread + drafted, seconds)
         else:
-            self.stats.decode_seconds += self._clock() - began
-        return tokens
+            self.stats.prefill_seconds += seconds
+        self.stats.forward_passes += 1
+        self.stats.drafted_tokens += drafted
+        self.stats.accepted_tokens += held
+
+    def _extend(self, ids: Sequence[int]) -> None:
+        self._ids.extend(ids)
+        if self._drafter is not None:
+            for id in ids:
+                self._drafter.append(id)
 
     def rewrite(self, keep: int, ids: Sequence[int]) -> None:
         """Keep the first ``keep`` ids after the prompt, then append ``ids``, read next."""
         kept = self._prompt_length + keep
         del self._ids[kept:]
         self._engine.truncate(min(len(self._engine.ids), kept - 1))
-        self._ids.extend(ids)
+        if self._drafter is not None:
+            self._drafter.cut(kept)
+        self._extend(ids)
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

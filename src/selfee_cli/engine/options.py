@@ -17,6 +17,8 @@ class AskOptions:
     policy: RevisionPolicy = field(default_factory=RevisionPolicy)
     sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int | None = None
+    lookup: bool = True
+    """Whether tokens are drafted from what was said. The text is the same, only sooner there."""
 
     @staticmethod
     def make(
@@ -28,6 +30,7 @@ class AskOptions:
         top_p: float = 1.0,
         top_k: int = 0,
         seed: int | None = None,
+        lookup: bool = True,
     ) -> AskOptions:
         """Return the options by the names of their flags.
 
@@ -45,4 +48,5 @@ class AskOptions:
                 seed=secrets.randbits(32) if seed is None else seed,
             ),
             max_new_tokens=max_new_tokens,
+            lookup=lookup,
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 
 from selfee_cli.engine.decoder import Decoder
 from selfee_cli.engine.loading import LoadedModel
+from selfee_cli.engine.lookup import Drafter, LookupMemory
 from selfee_cli.engine.options import AskOptions
-from selfee_cli.errors import UsageError
+from selfee_cli.errors import SelfeeError, UsageError
 from selfee_cli.protocol.chain import (
     Chain,
     ChainEnded,
@@ -17,6 +19,7 @@ from selfee_cli.protocol.chain import (
     TokenIds,
 )
 from selfee_cli.protocol.driver import ChainDriver
+from selfee_cli.protocol.grammar import TurnId
 from selfee_cli.protocol.prompt import Exchange, render_prompt
 from selfee_cli.protocol.text import well_formed
 
@@ -30,6 +33,8 @@ class Session:
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
         self.history: list[Exchange] = []
+        self._memory = LookupMemory()
+        self._headers = cache(self._header_ids)
 
     def ask(
         self,
@@ -55,7 +60,10 @@ class Session:
         prompt, dropped = self._prompt(instruction, input)
         if dropped:
             yield HistoryDropped(dropped)
-        decoder = Decoder(self.model.engine, options.sampling, prompt)
+        drafter = None
+        if options.lookup:
+            drafter = Drafter(prompt, self._headers, self._memory.ids)
+        decoder = Decoder(self.model.engine, options.sampling, prompt, drafter=drafter)
         driver = ChainDriver(
             decoder,
             self.model.tokenizer,
@@ -68,8 +76,15 @@ class Session:
                 chain = replace(event.chain, instruction=instruction, input=input)
                 chain = self._with_figures(chain, prompt, decoder, options)
                 self._remember(chain)
+                self._memory.remember(chain.token_ids.generated if chain.token_ids else ())
                 event = ChainEnded(chain)
             yield event
+
+    def _header_ids(self, turn: TurnId) -> list[int]:
+        try:
+            return self.model.tokenizer.encode_continuation(turn.header)
+        except SelfeeError:  # drafts do without; where the chain needs it, it is told
+            return []
 
     def _prompt(self, instruction: str, input: str | None) -> tuple[list[int], int]:
         """The prompt's ids, and how many of the oldest exchanges were dropped to make it fit."""
