@@ -18,6 +18,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
+	$(BIN)/selfee bench delta
 	$(BIN)/python tests/bench.py
 
 $(READY): pyproject.toml constraints.txt

@@ -1,7 +1,7 @@
 """Measures on this machine, each figure beside its limit or its peer, in one run.
 
 python tests/bench.py                 # everything
-python tests/bench.py help delta      # some of: help, ask, demo, delta, decode
+python tests/bench.py help demo       # some of: help, ask, demo, layouts, decode
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -68,57 +67,25 @@ def bench_demo() -> Iterator[str]:
     yield f"selfee demo {median(lambda: timed([*SELFEE, 'demo']), 3):.2f} s"
 
 
-def bench_delta(gigabytes: float = 1.6) -> Iterator[str]:
-    """``apply-delta`` on generated pairs, beside copying the same bytes."""
-    peaks = []
-    for size in (gigabytes / 4, gigabytes):
+def bench_layouts() -> Iterator[str]:
+    """Peak memory of ``apply-delta`` by the layout of its inputs."""
+    sys.path.insert(0, str(HERE / "weights"))
+    import makers
+
+    from selfee_cli.bench.process import run_measured
+
+    shape = makers.Shape(vocabulary=32_000, hidden=1024, mlp=2752, layers=6, heads=8, kv_heads=8)
+    base = makers.random_tensors(shape, seed=1)
+    delta = makers.random_tensors(shape, seed=2, delta=True, rows_more=1, dtype="float32")
+    for layout in ("safetensors", "bin", "meta"):
+        other = "bin" if layout == "meta" else layout  # a delta of Meta's layout there is none
         with tempfile.TemporaryDirectory() as folder:
-            line, peak = _apply(Path(folder), size)
-            peaks.append(peak)
-            yield line
-    yield f"peak memory of the larger over the smaller: {peaks[1] / peaks[0]:.2f}"
-
-
-def _apply(folder: Path, gigabytes: float) -> tuple[str, float]:
-    maker = [sys.executable, str(HERE / "weights" / "makers.py")]
-    subprocess.run([*maker, "--out", str(folder), "--gigabytes", str(gigabytes)], check=True)
-    base, delta, out = folder / "base", folder / "delta", folder / "out"
-    arguments = ["--base", str(base), "--delta", str(delta), "--out", str(out)]
-    code = (
-        "import json, resource, sys\n"
-        "from selfee_cli.cli import main\n"
-        "try: main()\n"
-        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
-    )
-    command = [sys.executable, "-c", code, "apply-delta", *arguments, "--json", "--quiet"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    figures = json.loads(done.stdout)
-    peak = int(done.stderr.split()[-1]) / 1024  # MiB
-    read, written = figures["bytes_read"], figures["bytes_written"]
-    copied = _copy(folder, [base, delta], out)
-    seconds = figures["seconds"]
-    return (
-        f"apply-delta of {figures['parameters'] / 1e6:.0f} M parameters: read {read / 1e9:.2f} GB, "
-        f"wrote {written / 1e9:.2f} GB in {seconds:.2f} s, "
-        f"{(read + written) / seconds / 1e9:.2f} GB/s, peak {peak:.0f} MiB; "
-        f"reading the inputs and copying the output {copied:.2f} s, ratio {seconds / copied:.2f}"
-    ), peak
-
-
-def _copy(folder: Path, inputs: list[Path], output: Path) -> float:
-    """Seconds to read the inputs and to copy the output, synced: what any way must spend."""
-    began = time.perf_counter()
-    buffer = bytearray(1 << 20)
-    for directory in inputs:
-        for path in directory.glob("*.safetensors"):
-            with path.open("rb", buffering=0) as file:
-                while file.readinto(buffer):
-                    pass
-    for path in output.glob("*.safetensors"):
-        shutil.copyfile(path, folder / "copy")
-        with (folder / "copy").open("rb+") as file:
-            os.fsync(file.fileno())
-    return time.perf_counter() - began
+            places = [Path(folder) / name for name in ("base", "delta", "out")]
+            makers.write_checkpoint(places[0], base, shape, layout, shards=2)
+            makers.write_checkpoint(places[1], delta, shape, other, shards=2, rows_more=1)
+            flags = zip(("--base", "--delta", "--out"), map(str, places), strict=True)
+            run = run_measured([*SELFEE, "apply-delta", *(part for pair in flags for part in pair)])
+            yield f"{layout} base, {other} delta: peak {run.peak_bytes / (1 << 20):.0f} MiB"
 
 
 def bench_decode() -> Iterator[str]:
@@ -183,7 +150,7 @@ BENCHES = {
     "help": bench_help,
     "ask": bench_ask,
     "demo": bench_demo,
-    "delta": bench_delta,
+    "layouts": bench_layouts,
     "decode": bench_decode,
 }
 
