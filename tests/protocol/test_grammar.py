@@ -78,9 +78,9 @@ def test_turn_ids_follow_each_other() -> None:
 
 
 def test_unfinished_finds_the_longest_tail() -> None:
-    assert unfinished("abc Rev", [" Revision"]) == 3
-    assert unfinished("abc", [" Revision"]) == 3
-    assert unfinished("a\n\n### F", ["\n\n### Feedback 1:\n"]) == 1
+    assert unfinished("abc Rev", (" Revision",)) == 3
+    assert unfinished("abc", (" Revision",)) == 3
+    assert unfinished("a\n\n### F", ("\n\n### Feedback 1:\n",)) == 1
 
 
 def test_only_the_due_header_ends_a_turn() -> None:

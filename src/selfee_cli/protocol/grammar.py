@@ -8,9 +8,9 @@ a turn; every other line, Markdown headings included, is content.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 
 class TurnKind(StrEnum):
@@ -133,19 +133,23 @@ def find_score(text: str) -> float | None:
     return float(found) if found is not None else None
 
 
-def unfinished(text: str, openings: Collection[str]) -> int:
+def unfinished(text: str, openings: tuple[str, ...]) -> int:
     """Return where the tail of ``text`` begins that may yet grow into one of ``openings``.
 
     ``len(text)`` when no tail may.
     """
-    beginnings = {opening[0] for opening in openings}
-    longest = max(map(len, openings))
-    for at in range(max(0, len(text) - longest + 1), len(text)):
-        if text[at] in beginnings:
-            tail = text[at:]
-            if any(opening.startswith(tail) for opening in openings):
-                return at
+    beginnings, longest = _beginnings(openings)
+    for at in range(max(0, len(text) - longest), len(text)):
+        if text[at:] in beginnings:
+            return at
     return len(text)
+
+
+@cache
+def _beginnings(openings: tuple[str, ...]) -> tuple[frozenset[str], int]:
+    """Every text that one of ``openings`` begins with, and the longest length of these."""
+    found = {opening[:end] for opening in openings for end in range(1, len(opening) + 1)}
+    return frozenset(found), max(map(len, found))
 
 
 class TurnBuffer:
