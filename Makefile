@@ -19,6 +19,8 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/selfee bench delta
+	$(BIN)/selfee bench decode
+	$(BIN)/selfee bench decode --random 135m
 	$(BIN)/python tests/bench.py
 
 $(READY): pyproject.toml constraints.txt

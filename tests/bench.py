@@ -1,7 +1,7 @@
 """Measures on this machine, each figure beside its limit or its peer, in one run.
 
 python tests/bench.py                 # everything
-python tests/bench.py help demo       # some of: help, ask, demo, layouts, decode
+python tests/bench.py help demo       # some of: help, ask, demo, layouts
 """
 
 from __future__ import annotations
@@ -88,70 +88,11 @@ def bench_layouts() -> Iterator[str]:
             yield f"{layout} base, {other} delta: peak {run.peak_bytes / (1 << 20):.0f} MiB"
 
 
-def bench_decode() -> Iterator[str]:
-    """Plain greedy decoding beside transformers' ``generate`` on the same model."""
-    import models
-
-    from selfee_cli.tiny.bundle import reconstructed
-
-    yield _decode("tiny (1.5 M)", reconstructed(), 200)
-    with tempfile.TemporaryDirectory() as folder:
-        path = models.make_model(
-            Path(folder) / "m",
-            hidden_size=576,
-            intermediate_size=1536,
-            num_hidden_layers=30,
-            num_attention_heads=9,
-            num_key_value_heads=3,
-            vocab_size=49_152,
-            tie_word_embeddings=True,
-            max_position_embeddings=2048,
-            eos_token_id=49_151,
-        )
-        yield _decode("random weights (135 M)", path, 64)
-
-
-def _decode(name: str, path: Path, tokens: int) -> str:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from selfee_cli.engine.decoder import Decoder
-    from selfee_cli.engine.loading import load_model
-    from selfee_cli.engine.sampling import Sampling
-
-    threads = torch.get_num_threads()
-    engine = load_model(path).engine
-    prompt = list(range(5, 45))
-
-    def ours() -> float:
-        engine.truncate(0)
-        decoder = Decoder(engine, Sampling(temperature=0), prompt)
-        began = time.perf_counter()
-        for _ in range(tokens):
-            decoder.sample()
-        return tokens / (time.perf_counter() - began)
-
-    fast = median(ours, 3)
-    torch.set_num_threads(threads)
-    peer = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    ids = torch.tensor([prompt])
-    settings = {"do_sample": False, "min_new_tokens": tokens, "max_new_tokens": tokens}
-
-    def generate() -> float:
-        began = time.perf_counter()
-        peer.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **settings)
-        return tokens / (time.perf_counter() - began)
-
-    slow = median(generate, 3)
-    return f"{name}: {fast:.0f} tokens/s, generate {slow:.0f}, ratio {fast / slow:.2f}"
-
-
 BENCHES = {
     "help": bench_help,
     "ask": bench_ask,
     "demo": bench_demo,
     "layouts": bench_layouts,
-    "decode": bench_decode,
 }
 
 
