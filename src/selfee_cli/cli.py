@@ -37,6 +37,7 @@ COMMANDS = {
     "checksum": "Write SHA256SUMS for a directory of weights.",
     "inspect": "What is this directory of weights?",
     "bench": "Figures of this machine, beside limits and peers.",
+    "doctor": "What this machine has, what fits on it, what is missing.",
     "make-delta": "The inverse: tuned weights less their base.",
 }
 """Each command and its line in ``--help``; ``apply-delta`` is ``apply_delta.apply_delta``."""

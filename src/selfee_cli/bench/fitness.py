@@ -1,0 +1,196 @@
+"""What this machine has, which models fit on it, and about how fast they should write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfee_cli import __version__
+from selfee_cli.bench.decode import bandwidth
+from selfee_cli.bench.machine import available_memory, this_machine
+from selfee_cli.bench.random_weights import SHAPES, RandomCheckpoint
+
+if TYPE_CHECKING:
+    import torch
+
+MODELS = {"SelFee-7B": "7b", "SelFee-13B": "13b"}
+CONTEXT = 2048
+"""Tokens of context whose cache must fit too: what the models were trained for."""
+_FORMATS = {"float16": 2, "bfloat16": 2, "float32": 4}  # bytes a weight
+_RUNTIME = {"cuda": 700 << 20, "mps": 500 << 20, "cpu": 500 << 20}
+"""Bytes that libraries and scratch space take beside the weights, about."""
+_PACKAGES = ("torch", "transformers", "huggingface_hub", "safetensors", "sentencepiece")
+_RESULT = 26_100_000_000  # bytes of SelFee-13B as float16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A place where a model can run."""
+
+    name: str
+    """As ``--device`` takes it."""
+    title: str
+    memory: int
+    """Bytes that are free there."""
+    bandwidth: float
+    """Bytes a second that were read in a short measurement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Whether a model fits, and what to expect."""
+
+    model: str
+    device: str
+    dtype: str
+    needed: int
+    """Bytes of weights, cache and runtime."""
+    fits: bool
+    tokens_per_second: float
+    """At the memory's bandwidth, one token a pass; lookup goes beyond it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """Something that is missing, and the command or step that mends it."""
+
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitness:
+    """All of it."""
+
+    machine: str
+    versions: dict[str, str]
+    devices: tuple[Device, ...]
+    disk_free: int
+    """Bytes, where the command was called."""
+    fits: tuple[Fit, ...]
+    advice: tuple[Advice, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "schema": "selfee.doctor/1",
+            "machine": self.machine,
+            "versions": self.versions,
+            "devices": [vars(device) for device in self.devices],
+            "disk_free": self.disk_free,
+            "fits": [vars(fit) for fit in self.fits],
+            "advice": [vars(advice) for advice in self.advice],
+        }
+
+
+def examine(directory: Path) -> Fitness:
+    """Look at the machine; takes a second or two, most of it importing torch."""
+    devices = tuple(_devices())
+    disk = shutil.disk_usage(directory).free
+    fits = tuple(
+        _fit(model, device, dtype)
+        for model in MODELS
+        for device in devices
+        for dtype in _formats(device)
+    )
+    return Fitness(
+        machine=str(this_machine()),
+        versions=_versions(),
+        devices=devices,
+        disk_free=disk,
+        fits=fits,
+        advice=tuple(_advice(devices, fits, disk)),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"selfee": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _devices() -> list[Device]:
+    import torch
+
+    places = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        places.append(torch.device("mps"))
+    return [_device(place) for place in [*places, torch.device("cpu")]]
+
+
+def _device(place: torch.device) -> Device:
+    import torch
+
+    if place.type == "cuda":
+        title, memory = torch.cuda.get_device_name(place), torch.cuda.mem_get_info(place)[0]
+    elif place.type == "mps":
+        title, memory = "Apple GPU", torch.mps.recommended_max_memory()
+    else:
+        title, memory = this_machine().processor, available_memory() or 0
+    return Device(name=str(place), title=title, memory=memory, bandwidth=bandwidth(place))
+
+
+def _formats(device: Device) -> tuple[str, ...]:
+    return ("bfloat16", "float32") if device.name == "cpu" else ("float16",)
+
+
+def _fit(model: str, device: Device, dtype: str) -> Fit:
+    checkpoint, size = RandomCheckpoint(MODELS[model]), _FORMATS[dtype]
+    layers, hidden, _, heads, kv_heads, _ = SHAPES[MODELS[model]]
+    cache = 2 * layers * CONTEXT * hidden * kv_heads // heads * size
+    weights = checkpoint.parameters * size
+    needed = weights + cache + _RUNTIME[device.name.partition(":")[0]]
+    return Fit(
+        model=model,
+        device=device.name,
+        dtype=dtype,
+        needed=needed,
+        fits=needed <= device.memory,
+        tokens_per_second=device.bandwidth / weights,
+    )
+
+
+def _advice(devices: tuple[Device, ...], fits: tuple[Fit, ...], disk: int) -> list[Advice]:
+    import torch
+
+    found = []
+    if torch.version.cuda is None and shutil.which("nvidia-smi"):
+        found.append(
+            Advice(
+                problem="there is an NVIDIA driver, but this torch is built without CUDA",
+                remedy="pip install --force-reinstall torch (see pytorch.org for your CUDA)",
+            )
+        )
+    if all(device.name == "cpu" for device in devices):
+        found.append(
+            Advice(
+                problem="no GPU: models run on the CPU, slowly",
+                remedy="a GPU with 16 GB runs SelFee-7B, one with 32 GB SelFee-13B, in float16",
+            )
+        )
+    for model in MODELS:
+        if not any(fit.fits for fit in fits if fit.model == model):
+            least = min(fit.needed for fit in fits if fit.model == model)
+            found.append(
+                Advice(
+                    problem=f"{model} does not fit anywhere here: it needs {least / 1e9:.1f} GB",
+                    remedy="close other programs, or take the smaller model",
+                )
+            )
+    if disk < _RESULT:
+        found.append(
+            Advice(
+                problem=f"{disk / 1e9:.0f} GB are free on this disk; SelFee-13B takes 26 GB, "
+                "SelFee-7B 13.5 GB, the downloads beside them",
+                remedy="selfee apply-delta --out DIR on a larger disk (--dry-run tells the need)",
+            )
+        )
+    return found

@@ -1,0 +1,61 @@
+"""What ``selfee doctor`` says, held against what this machine is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from cli import selfee
+
+from selfee_cli import __version__
+from selfee_cli.bench import fitness
+from selfee_cli.bench.fitness import Device, examine
+
+
+def test_json_says_what_is_here() -> None:
+    done = selfee("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["versions"]["selfee"] == __version__
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["devices"][-1]["name"] == "cpu"
+    assert 0 < found["disk_free"] <= shutil.disk_usage(".").total
+    assert {fit["model"] for fit in found["fits"]} == {"SelFee-7B", "SelFee-13B"}
+
+
+def test_the_page_is_for_people() -> None:
+    done = selfee("doctor")
+    assert done.returncode == 0, done.stderr
+    assert "SelFee-13B  cpu  bfloat16" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def with_devices(monkeypatch: pytest.MonkeyPatch, tmp_path, *devices: Device):
+    monkeypatch.setattr(fitness, "_devices", lambda: list(devices))
+    return examine(tmp_path)
+
+
+def test_a_card_of_24_gb_runs_7b_and_not_13b(monkeypatch, tmp_path) -> None:
+    card = Device(name="cuda:0", title="a card", memory=24_000_000_000, bandwidth=9e11)
+    found = with_devices(monkeypatch, tmp_path, card)
+    fits = {fit.model: fit for fit in found.fits}
+    assert (fits["SelFee-7B"].fits, fits["SelFee-13B"].fits) == (True, False)
+    # Weights, 2048 tokens of keys and values, and some room: 13.48 + 1.07 + 0.73 GB.
+    assert fits["SelFee-7B"].needed == pytest.approx(15.28e9, rel=0.01)
+    assert fits["SelFee-7B"].tokens_per_second == pytest.approx(9e11 / 13_476_847_616)
+    problems = [advice.problem for advice in found.advice]
+    assert any("SelFee-13B does not fit" in problem for problem in problems)
+    assert not any("no GPU" in problem for problem in problems)
+
+
+def test_a_machine_without_a_gpu_and_with_little_memory(monkeypatch, tmp_path) -> None:
+    found = with_devices(
+        monkeypatch, tmp_path, Device(name="cpu", title="old", memory=4_000_000_000, bandwidth=1e10)
+    )
+    assert not any(fit.fits for fit in found.fits)
+    problems = " ".join(advice.problem for advice in found.advice)
+    for words in ("no GPU", "SelFee-7B does not fit", "SelFee-13B does not fit"):
+        assert words in problems
+    assert all(advice.remedy for advice in found.advice)
