@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from selfee_cli.errors import ResourceError
+
 if TYPE_CHECKING:
     import torch
 
@@ -37,6 +39,7 @@ class Engine(ABC):
         Raises:
             ValueError: no ids, an id outside the vocabulary, or more than the context holds.
                 These are checked here because on a GPU they would end the process.
+            ResourceError: memory ran out; the cache holds what it held before.
         """
         if not ids or not 0 < last <= len(ids):
             raise ValueError(f"{len(ids)} ids, logits of the last {last} asked for")
@@ -44,7 +47,15 @@ class Engine(ABC):
             raise ValueError(f"{len(self.ids)} + {len(ids)} ids exceed {self.context_length}")
         if min(ids) < 0 or max(ids) >= self.vocab_size:
             raise ValueError(f"an id lies outside the vocabulary of {self.vocab_size}")
-        logits = self._forward(ids, last)
+        try:
+            logits = self._forward(ids, last)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise ResourceError(
+                f"the memory of {self.device} ran out at {len(self.ids) + len(ids)} tokens",
+                hint="begin anew, ask for less, or load with a shorter --context",
+            ) from error
         self.ids.extend(ids)
         return logits
 
@@ -61,3 +72,9 @@ class Engine(ABC):
 
     @abstractmethod
     def _truncate(self, length: int) -> None: ...
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch has a class for it on GPUs, and on CPUs a message."""
+    messages = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in messages)
