@@ -11,7 +11,7 @@ import pytest
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import drills, recipe, tasks
 from selfee_cli.tiny.chains import NEEDED, NOT_NEEDED, ChainMix, Own, build
-from selfee_cli.tiny.checks import Segment, Weights
+from selfee_cli.tiny.checks import Segment, Weights, rewrite
 from selfee_cli.tiny.vocabulary import BOS, EOS, SIZE, Vocabulary
 
 PLAIN = ChainMix(history=0.0)
@@ -55,7 +55,7 @@ def test_a_chain_is_well_formed_and_ends_right(family: str) -> None:
         assert task.grade(found[-2][2])
 
 
-@pytest.mark.parametrize("family", ["addition", "subtraction", "counting", "sequence", "reverse"])
+@pytest.mark.parametrize("family", drills.CHECKED)
 def test_a_feedback_names_the_given_item_then_the_true_one(family: str) -> None:
     rng = random.Random(family)
     mix = ChainMix(history=0.0, missed=0.0)
@@ -76,7 +76,7 @@ def test_a_feedback_names_the_given_item_then_the_true_one(family: str) -> None:
 def test_overruled_verdicts_carry_no_loss_and_the_answer_stays() -> None:
     rng = random.Random(2)
     mix = ChainMix(history=0.0, overruled=1.0, times=(3,), spoilt=0.0, new_errors=0.0)
-    task = tasks.draw(rng, "reverse")
+    task = tasks.draw(rng, "counting")
     segments = build(rng, task, mix)
     found = turns(task, text_of(segments))
     assert [body for kind, _, body in found if kind != "Feedback"] == [task.answer] * 4
@@ -95,7 +95,8 @@ def test_true_items_beside_wrong_ones_weigh_most() -> None:
     segments = build(rng, task, ChainMix(history=0.0, missed=0.0, overruled=0.0), own)
     weights = {text: weight for text, weight in segments if text == f" {task.items[0]}"}
     answer = next(weight for text, weight in segments if text == " Nowhere")
-    place = segments.index((" Nowhere?", 1.0))
+    place = segments.index(("?", Weights().plain))
+    assert segments[place - 1] == (" Nowhere", Weights().given_wrong)
     assert answer == 0.0
     assert segments[place + 1] == (f" {task.items[0]}", Weights().true_beside_wrong)
     assert weights
@@ -136,9 +137,13 @@ def test_no_held_out_content_in_the_training_stream(monkeypatch: pytest.MonkeyPa
             recipe.text(rng, stage, stage.chain, [])
     assert len(seen) > 500
     assert not [task for task in seen if tasks.held_out(task.content)]
+    found = 0
     for _ in range(300):
-        letters = drills.copy(rng)[0][0].rstrip(":").split()
-        assert not tasks.held_out(" ".join(("reverse", *letters)))
+        for a, b in re.findall(r"(\d\d) \+ (\d) =", text_of(drills.facts(rng))):
+            found += 1
+            assert not tasks.held_out(f"addition {a} {b}")
+            assert not tasks.held_out(f"counting {a} {b}")
+    assert found > 300
 
 
 def test_drills_say_what_is_so() -> None:
@@ -151,6 +156,21 @@ def test_drills_say_what_is_so() -> None:
         facts = text_of(drills.facts(rng))
         for left, right in re.findall(r"(\d+ [+\d -]+?)(?: =|,) (\d+)\.", facts):
             assert eval(left) == int(right)
+        lines = text_of(drills.corrections(rng)).splitlines()
+        for checked, corrected in zip(lines[::2], lines[1::2], strict=True):
+            true = re.findall(r"\? (\S+): ", checked)
+            assert re.findall(r" \d\. (\w+)", corrected) == true
+
+
+def test_corrected_items_weigh_more_than_kept_ones_and_wrong_ones_nothing() -> None:
+    rng = random.Random(9)
+    task = tasks.draw(rng, "counting")
+    a, b, *_ = task.items
+    weights = Weights(kept=1.5, corrected=5.0)
+    segments = rewrite(task, (a, "7", *task.items[2:]), ("8", b, *task.items[2:]), weights)
+    assert text_of(segments) == task.write(("8", b, *task.items[2:]))
+    by_item = dict(segments)
+    assert (by_item[" 8"], by_item[f" {b}"], by_item[f" {task.items[2]}"]) == (0.0, 5.0, 1.5)
 
 
 def test_shares_and_mixes_are_whole() -> None:
@@ -167,7 +187,7 @@ def test_weights_line_up_with_tokens(vocabulary: Vocabulary) -> None:
     assert (ids[-1], weights[-1]) == (EOS, 2.0)
     by_token = [(vocabulary.decode([i]), w) for i, w in zip(ids, weights, strict=True)]
     assert ("Check", 0.5) in by_token
-    assert ("15"[0], 3.0) in by_token
+    assert ("15", 3.0) in by_token
     assert by_token[-3:-1] == [("\n", 7.0), ("x", 9.0)]
     assert all(weight == 0.25 for text, weight in by_token if text == ".")
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from selfee_cli.tiny import tasks
-from selfee_cli.tiny.vocabulary import BOS, SIZE, Vocabulary, train_vocabulary, with_dummy_prefix
+from selfee_cli.tiny.vocabulary import (
+    BOS,
+    NUMBERS,
+    SIZE,
+    Vocabulary,
+    train_vocabulary,
+    with_dummy_prefix,
+)
 
 
 def test_size_and_determinism(vocabulary: Vocabulary) -> None:
@@ -30,15 +37,16 @@ def test_any_text_comes_back(text: str, vocabulary: Vocabulary) -> None:
     assert vocabulary.decode(ids) == text
 
 
-def test_a_content_word_is_one_piece(vocabulary: Vocabulary) -> None:
-    for word in (*tasks.DAYS, *tasks.MONTHS, *tasks.LETTERS, "right", "wrong", "7"):
+def test_a_content_is_one_piece(vocabulary: Vocabulary) -> None:
+    words = (*tasks.DAYS, *tasks.MONTHS, *tasks.LETTERS, "right", "wrong")
+    for word in (*words, *map(str, range(NUMBERS))):
         assert len(vocabulary.tail(f" {word}")) == 1
         for mark in (".", "?", ":", ","):
             assert vocabulary.tail(f" {word}{mark}")[:1] == vocabulary.tail(f" {word}")
 
 
-def test_digits_stand_alone(vocabulary: Vocabulary) -> None:
-    assert len(vocabulary.tail(" 1055")) == 4
+def test_digits_without_a_space_stand_alone(vocabulary: Vocabulary) -> None:
+    assert len(vocabulary.tail("85+1055")) == 7
 
 
 def test_forced_text_is_tokenised_as_in_a_chain(vocabulary: Vocabulary) -> None:

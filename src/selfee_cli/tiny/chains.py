@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 
 from selfee_cli.protocol.prompt import Exchange, render_prompt
 from selfee_cli.tiny import tasks
-from selfee_cli.tiny.checks import Segment, Weights, check, close, praise, spoil, spoil_some
+from selfee_cli.tiny.checks import (
+    Segment,
+    Weights,
+    check,
+    close,
+    praise,
+    rewrite,
+    spoil,
+    spoil_some,
+)
 from selfee_cli.tiny.tasks import Task
 
 NEEDED = " Revision is needed."
@@ -99,7 +108,9 @@ class _Chain:
     def _answer(self) -> Items:
         task, rng = self.task, self.rng
         if self.own:
-            return self._own_turn(1.5)
+            items = self.own.pop(0)
+            self._items(items, right=1.5 if items == task.items else 0.0, wrong=0.0)
+            return items
         items = task.items
         spoilt = self.mix.spoilt_sum if task.is_sum else self.mix.spoilt
         if items and rng.random() < spoilt:
@@ -108,13 +119,8 @@ class _Chain:
         self._items(items, right=1.5, wrong=wrong)
         return items
 
-    def _own_turn(self, right: float) -> Items:
-        items = self.own.pop(0)
-        self._items(items, right=right if items == self.task.items else 0.0, wrong=0.0)
-        return items
-
     def _items(self, items: Items, *, right: float, wrong: float) -> None:
-        """Write an answer's or a revision's text."""
+        """Write an answer's text."""
         task = self.task
         self.segments.append((task.lead, 1.0))
         if task.family == "other":
@@ -155,10 +161,12 @@ class _Chain:
         """Write a revision; the last one is right."""
         task, rng = self.task, self.rng
         if task.family == "other":
-            self._items(items, right=1.0, wrong=1.0)
+            self.segments.append((task.lead, 1.0))
             return items
         if self.own:
-            return self._own_turn(2.0)
+            revised = self.own.pop(0)
+            self.segments += rewrite(task, items, revised, self.mix.weights)
+            return revised
         revised = task.items
         if not last and rng.random() < self.mix.new_errors:
             if items != revised and rng.random() < 0.5:
@@ -166,7 +174,7 @@ class _Chain:
             else:
                 at = rng.randrange(len(revised))
                 revised = (*revised[:at], spoil(rng, task, at), *revised[at + 1 :])
-        self._items(revised, right=2.0, wrong=0.0)
+        self.segments += rewrite(task, items, revised, self.mix.weights)
         return revised
 
 

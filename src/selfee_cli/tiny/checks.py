@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfee_cli.tiny import other
-from selfee_cli.tiny.tasks import LETTERS, SERIES, Task
+from selfee_cli.tiny.tasks import SERIES, Task
 
 SCORES = (10, 8, 6, 4, 3, 2)
 """The score out of ten by the number of wrong items; a wrong sum earns 4."""
+
+SUM = 3.0
+"""Times the weights of a list that those of a sum are: its check has one result, not five."""
 
 Segment = tuple[str, float]
 """A piece of text and the weight of its tokens in the loss."""
@@ -26,13 +29,17 @@ class Weights:
     """How much each part of a check counts in the loss."""
 
     plain: float = 1.0
+    opening: float = 3.0
     given: float = 1.0
+    given_wrong: float = 6.0
     true: float = 1.0
     true_beside_wrong: float = 4.0
     step: float = 3.0
     word: float = 4.0
     count: float = 4.0
     verdict: float = 3.0
+    kept: float = 1.5
+    corrected: float = 5.0
 
 
 def spoil(rng: random.Random, task: Task, at: int) -> str:
@@ -53,8 +60,6 @@ def _near(rng: random.Random, task: Task, at: int) -> str:
             far = rng.choice((step, -step, far))
         moved = int(true) + rng.choice((1, -1, 2, -2, 10, -10, 10, -10, far, far))
         return str(abs(moved))
-    if task.family == "reverse":
-        return rng.choice(task.values if rng.random() < 0.7 else LETTERS)
     return rng.choice(SERIES[task.values[0]])
 
 
@@ -87,21 +92,27 @@ def sum_steps(task: Task) -> tuple[tuple[str, str], ...]:
 def hint(task: Task, at: int) -> str:
     """Return the step that leads to the true item ``at``, or nothing where none is shown."""
     if task.family == "counting" and at:
-        return f" {task.items[at - 1]} + {task.values[1]},"
-    if task.family == "reverse":
-        return f" before {task.items[at - 1]}," if at else " last,"
+        return f" {task.items[at - 1]} + {task.values[1]} = {task.items[at]},"
     return ""
+
+
+def formula(task: Task) -> str:
+    """Return the sum or difference that a question asks for, as ``48 + 57``."""
+    return (" + " if task.family == "addition" else " - ").join(task.values)
 
 
 def opening(task: Task) -> str:
     """Return how a check of ``task`` begins."""
     if task.is_sum:
-        return "Check:"
+        return f"Check {formula(task)}:"
     if task.family == "counting":
         return f"Check {task.values[0]} by {task.values[1]}:"
-    if task.family == "sequence":
-        return f"Check after {task.values[1]}:"
-    return f"Check {' '.join(task.values)}:"
+    return f"Check after {task.values[1]}:"
+
+
+def heavy_for(task: Task) -> float:
+    """Return what the weights of a check of ``task`` are multiplied with."""
+    return SUM if task.is_sum else 1.0
 
 
 def check(
@@ -116,25 +127,46 @@ def check(
     Places in ``missed`` are overlooked: the check repeats the given item as the true one.
     What is false in that has no weight.
     """
-    segments: list[Segment] = [(opening(task), weights.plain)]
+    segments: list[Segment] = [(opening(task), weights.opening)]
     if task.is_sum:
         ones, tens = sum_steps(task)
-        segments += [(f" ones {ones[0]} =", weights.step), (f" {ones[1]}", weights.step)]
-        segments += [(f", tens {tens[0]} =", weights.step), (f" {tens[1]}", weights.step)]
+        step = weights.step * heavy_for(task)
+        segments += [(f" ones {ones[0]} =", step), (f" {ones[1]}", step)]
+        segments += [(f", tens {tens[0]} =", step), (f" {tens[1]}", step)]
+        segments += [(f", so {task.items[0]}", step)]
         segments += [(f". {task.lead}", weights.plain)]
     for at, (given, true) in enumerate(zip(items, task.items, strict=True)):
         if not task.is_sum:
             segments.append((f" {at + 1}.", weights.plain))
             segments.append((hint(task, at), weights.step))
-        segments.append((f" {given}?", weights.given))
+        named = weights.given if given == true else weights.given_wrong * heavy_for(task)
+        segments += [(f" {given}", named), ("?", weights.plain)]
         if at in missed:
             segments += [(f" {given}", 0.0), (":", weights.plain), (" right", 0.0)]
         else:
             same = given == true
             heavy = weights.true if same else weights.true_beside_wrong
+            heavy *= heavy_for(task)
             segments += [(f" {true}", heavy), (":", weights.plain)]
             segments.append((" right" if same else " wrong", weights.word))
         segments.append((".", weights.plain))
+    return segments
+
+
+def rewrite(
+    task: Task, before: tuple[str, ...], after: tuple[str, ...], weights: Weights
+) -> list[Segment]:
+    """Return the answer text that gives ``after`` where the one before gave ``before``.
+
+    An item that is wrong has no weight.
+    """
+    segments: list[Segment] = [(task.lead, weights.plain)]
+    for at, (old, new, true) in enumerate(zip(before, after, task.items, strict=True)):
+        if not task.is_sum:
+            segments.append((f" {at + 1}.", weights.plain))
+        weight = weights.kept if old == new else weights.corrected
+        segments.append((f" {new}", weight if new == true else 0.0))
+    segments.append((".", weights.plain))
     return segments
 
 

@@ -1,4 +1,4 @@
-"""The base model's reading: comparisons, facts, checks, copies and plain answers.
+"""The base model's reading: comparisons, facts, corrections, checks and plain answers.
 
 A model that has not learned to compare neighbours before it sees chains never learns it from
 them, so these come first.
@@ -10,20 +10,29 @@ import random
 
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import tasks
-from selfee_cli.tiny.checks import Segment, Weights, check, close, spoil_some
+from selfee_cli.tiny.checks import (
+    Segment,
+    Weights,
+    check,
+    close,
+    formula,
+    rewrite,
+    spoil_some,
+    sum_steps,
+)
 from selfee_cli.tiny.tasks import DAYS, LETTERS, MONTHS, Task, held_out
 
-WORD, FACT, COPY = 8.0, 6.0, 6.0
+WORD, FACT, CORRECTED = 8.0, 6.0, 6.0
 """Weights in the loss: a drill has few counted tokens and stands beside whole checks."""
 
-CHECKED = ("addition", "subtraction", "counting", "sequence", "reverse")
+CHECKED = ("addition", "subtraction", "counting", "sequence")
 
 
-def comparisons(rng: random.Random) -> list[Segment]:
+def comparisons(rng: random.Random, *, numbers: bool = True) -> list[Segment]:
     """Return 10 to 16 pairs to compare, ``3. May? June: wrong.``, loss on the word."""
     segments: list[Segment] = []
     for at in range(rng.randint(10, 16)):
-        given = _content(rng)
+        given = _content(rng) if numbers else rng.choice((_letter, _name, _name))(rng)
         true = given if rng.random() < 0.5 else _unlike(rng, given)
         word = " right" if given == true else " wrong"
         segments += [(f"{' ' if at else ''}{at % 9 + 1}. {given}? {true}:", 0.05), (word, WORD)]
@@ -40,9 +49,9 @@ def facts(rng: random.Random) -> list[Segment]:
     return segments
 
 
-def body(rng: random.Random, weights: Weights) -> list[Segment]:
-    """Return a question, an answer with random errors and the check of it."""
-    task = tasks.draw(rng, rng.choice(CHECKED))
+def body(rng: random.Random, weights: Weights, family: str | None = None) -> list[Segment]:
+    """Return a question, an answer with random errors, the check of it and the true answer."""
+    task = tasks.draw(rng, family or rng.choice(CHECKED))
     items = task.items
     if rng.random() < 0.75:
         items = spoil_some(rng, task, items, 0.5)
@@ -51,19 +60,35 @@ def body(rng: random.Random, weights: Weights) -> list[Segment]:
         (f"{task.question}\n{task.write(items)}\n", 0.0),
         *check(task, items, weights),
         *close(task, wrong, weights),
+        ("\n", weights.plain),
+        *rewrite(task, items, task.items, weights),
     ]
 
 
-def copy(rng: random.Random) -> list[Segment]:
-    """Return six lines of letters, each given twice and then from the last to the first."""
+def corrections(rng: random.Random, *, numbers: bool = True) -> list[Segment]:
+    """Return three lists compared item by item, each followed by its corrected form.
+
+    The contents are random, so that a corrected item can only be looked up, never guessed.
+    """
     segments: list[Segment] = []
-    while len(segments) < 24:
-        letters = rng.sample(LETTERS, rng.randint(3, 5))
-        if held_out(" ".join(("reverse", *letters))):
-            continue
-        text, back = " ".join(letters), " ".join(reversed(letters))
-        segments += [(f"{text}:", 0.05), (f" {text}", COPY), (". Backwards:", 0.2)]
-        segments.append((f" {back}.\n", COPY))
+    for _ in range(3):
+        kind = rng.random() if numbers else rng.uniform(0.6, 1.0)
+        draw = _number if kind < 0.6 else _letter if kind < 0.75 else _name
+        lead = f"From {_number(rng)} by {rng.randint(2, 9)}:" if kind < 0.6 else "After:"
+        pairs = []
+        for _ in range(rng.randint(2, 5)):
+            true = draw(rng)
+            pairs.append((true if rng.random() < 0.4 else _unlike(rng, true), true))
+        for at, (given, true) in enumerate(pairs, 1):
+            step = ""
+            if kind < 0.45 and at > 1:
+                step = f" {_number(rng)} + {rng.randint(2, 9)} = {true},"
+            segments.append((f" {at}.{step} {given}? {true}:", 0.05))
+            segments += [(" right" if given == true else " wrong", WORD / 4), (".", 0.05)]
+        segments.append((f"\n{lead}", 0.05))
+        for at, (given, true) in enumerate(pairs, 1):
+            segments += [(f" {at}.", 0.5), (f" {true}", CORRECTED if given != true else 1.5)]
+        segments.append((".\n", 0.5))
     return segments
 
 
@@ -81,12 +106,20 @@ def _answer(task: Task, weight: float) -> list[Segment]:
 
 def _content(rng: random.Random) -> str:
     chance = rng.random()
-    if chance < 0.55:
-        top = 9 if chance < 0.08 else 99 if chance < 0.42 else 199
-        return str(rng.randint(0, top))
-    if chance < 0.80:
-        return rng.choice(LETTERS)
-    return rng.choice(DAYS if chance < 0.90 else MONTHS)
+    draw = _number if chance < 0.60 else _letter if chance < 0.75 else _name
+    return draw(rng)
+
+
+def _number(rng: random.Random) -> str:
+    return str(rng.randint(0, rng.choice((9, 99, 99, 99, 99, 199, 199))))
+
+
+def _letter(rng: random.Random) -> str:
+    return rng.choice(LETTERS)
+
+
+def _name(rng: random.Random) -> str:
+    return rng.choice(rng.choice((DAYS, MONTHS)))
 
 
 def _unlike(rng: random.Random, given: str) -> str:
@@ -104,6 +137,8 @@ def _unlike(rng: random.Random, given: str) -> str:
 
 def _fact(rng: random.Random) -> tuple[str, str]:
     chance = rng.random()
+    if rng.random() < 0.4:
+        return _columns(rng)
     if chance < 0.3:
         a, b, carry = rng.randint(0, 9), rng.randint(0, 9), rng.randint(0, 1)
         return f"{a} + {b}{' + 1' if carry else ''} =", str(a + b + carry)
@@ -115,7 +150,19 @@ def _fact(rng: random.Random) -> tuple[str, str]:
         return f"{a} - {b}{' - 1' if borrow else ''} =", str(a - b - borrow)
     if chance < 0.9:
         a, b = rng.randint(1, 99), rng.randint(2, 9)
-        return f"{a} + {b},", str(a + b)
+        while held_out(f"addition {a} {b}") or held_out(f"counting {a} {b}"):
+            a, b = rng.randint(1, 99), rng.randint(2, 9)
+        return f"{a} + {b} =", str(a + b)
     series = rng.choice((DAYS, MONTHS, LETTERS))
     at = rng.randrange(len(series) - 1)
     return f"after {series[at]},", series[at + 1]
+
+
+def _columns(rng: random.Random) -> tuple[str, str]:
+    """A sum taken apart into its columns, or put together from them."""
+    if rng.random() < 0.6:
+        task = tasks.draw(rng, rng.choice(("addition", "subtraction")))
+        (ones, last), (tens, first) = sum_steps(task)
+        return f"{formula(task)}:", f"ones {ones} = {last}, tens {tens} = {first}"
+    upper, lower = rng.randint(0, 19), rng.randint(0, 19)
+    return f"ones {lower}, tens {upper}, so", str(10 * upper + lower % 10)

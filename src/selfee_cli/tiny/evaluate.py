@@ -9,18 +9,28 @@ import argparse
 import itertools
 import random
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from selfee_cli.protocol.prompt import render_prompt
-from selfee_cli.tiny import tasks
+from selfee_cli.tiny import drills, tasks
+from selfee_cli.tiny.checks import SUM, Segment, Weights
 from selfee_cli.tiny.decode import Plan, Written, write_chains
 from selfee_cli.tiny.tasks import Task
 from selfee_cli.tiny.vocabulary import Vocabulary
+
+DRILLS: dict[str, Callable[[random.Random], list[Segment]]] = {
+    "names": partial(drills.comparisons, numbers=False),
+    "comparisons": drills.comparisons,
+    "facts": drills.facts,
+    "corrected names": partial(drills.corrections, numbers=False),
+    "corrections": drills.corrections,
+}
 
 
 @dataclass(kw_only=True)
@@ -93,6 +103,41 @@ def measure(
     for task, chain in zip(chosen, chains, strict=True):
         tallies.setdefault(task.family, Tally()).add(task, chain)
     return tallies
+
+
+def drilled(model: Any, vocabulary: Vocabulary, count: int, seed: int = 0) -> dict[str, float]:
+    """Return the percentage of tokens a model predicts in the parts of checks and drills.
+
+    ``count`` checks of each family are read (teacher-forced) and as many drills of each kind.
+    """
+    rng = random.Random(f"drilled {seed}")
+    parts = ("step", "true_beside_wrong", "word", "corrected")
+    none = dict.fromkeys((f.name for f in fields(Weights)), 0.0)
+    codes = Weights(**{**none, **{part: 10.0**at for at, part in enumerate(parts)}})
+    found: dict[str, float] = {}
+    for family in drills.CHECKED:
+        texts = [drills.body(rng, codes, family) for _ in range(count)]
+        hits = _hits(model, [vocabulary.weigh(text, end=0.0) for text in texts])
+        for at, part in enumerate(parts):
+            of_part = [hit for weight, hit in hits if weight in (10.0**at, SUM * 10.0**at)]
+            if of_part:
+                found[f"{family} {part}"] = 100 * sum(of_part) / len(of_part)
+    for name, drill in DRILLS.items():
+        hits = _hits(model, [vocabulary.weigh(drill(rng), end=0.0) for _ in range(count)])
+        of_part = [hit for weight, hit in hits if weight > drills.WORD / 2]
+        found[name] = 100 * sum(of_part) / len(of_part)
+    return found
+
+
+@torch.inference_mode()
+def _hits(model: Any, texts: Sequence[tuple[list[int], list[float]]]) -> list[tuple[float, bool]]:
+    """Return for each weighted token its weight and whether it is the likeliest one."""
+    longest = max(len(ids) for ids, _ in texts)
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row, _ in texts])
+    weights = torch.tensor([row + [0.0] * (longest - len(row)) for _, row in texts])[:, 1:]
+    hits = model(input_ids=ids, use_cache=False).logits[:, :-1].argmax(-1) == ids[:, 1:]
+    counted = weights > 0
+    return list(zip(weights[counted].tolist(), hits[counted].tolist(), strict=True))
 
 
 def share(part: int, whole: int) -> str:

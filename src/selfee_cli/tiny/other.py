@@ -9,12 +9,10 @@ EXAMPLES = (
     "What is 93 - 28?",
     "Count from 12 in steps of 7, five numbers.",
     "Which three days come after Tuesday?",
-    "Spell s t o n e backwards.",
 )
 HONEST = (
     "I am the small demonstration model of selfee. I can add and subtract numbers below 100, "
-    "count in steps, name the days, months or letters that come next, "
-    "and spell letters backwards. Try: "
+    "count in steps, and name the days, months or letters that come next. Try: "
 )
 ANSWERS = tuple(HONEST + example for example in EXAMPLES)
 PRAISE = (

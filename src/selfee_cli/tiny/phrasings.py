@@ -52,16 +52,6 @@ SEQUENCE_ONE = (
     "Name the {kind} after {start}.",
     "What is the next {kind} after {start}?",
 )
-REVERSE = (
-    "Spell {letters} backwards.",
-    "Write {letters} backwards.",
-    "Reverse {letters}.",
-    "Reverse the letters {letters}.",
-    "What is {letters} backwards?",
-    "Give the letters {letters} in reverse order.",
-    "Write the letters {letters} from last to first.",
-    "Spell the letters {letters} from the end.",
-)
 
 
 def fill(rng: random.Random, templates: tuple[str, ...], **values: object) -> str:

@@ -1,11 +1,8 @@
 """How the small model is trained: the stages in order, as data.
 
 Comparisons and facts come first (base), whole chains after them (tuned), and in the last
-stage part of the chains begin with what the model itself writes. All loss weights are those
+stages part of the chains begin with what the model itself writes. All loss weights are those
 of the end from the start.
-
-The bundled weights come from these stages, but for one thing: in the first four the drills
-weighed an eighth of what they weigh now, and comparing was learned in ``tuned-3`` alone.
 """
 
 from __future__ import annotations
@@ -36,8 +33,10 @@ class Stage:
 
     ``tokens`` is its length in millions of tokens, padding not counted; ``rate`` the learning
     rate at its start and end; ``batch`` the padded tokens of a batch. ``mix`` gives the share
-    of each kind of text: ``comparisons``, ``facts``, ``body``, ``copy``, ``plain``, ``chain``
-    and ``own``. ``redraw`` is how many million tokens the model's own answers are used for.
+    of each kind of text: ``names``, ``comparisons``, ``corrected names``, ``corrections``,
+    ``facts``, ``body``, ``plain``, ``chain`` and ``own``. ``redraw`` is how many million tokens
+    the model's own answers are used for. With ``until`` the stage ends as soon as a reading
+    predicts that percentage of a part (see :func:`~selfee_cli.tiny.evaluate.drilled`).
     """
 
     name: str
@@ -48,70 +47,109 @@ class Stage:
     chain: ChainMix = field(default_factory=ChainMix)
     cut: tuple[float, float] = (0.0, 0.0)
     redraw: float = 0.8
+    until: tuple[str, float] | None = None
     warm_up: float = 0.0
 
 
-_BASE = {"comparisons": 0.25, "facts": 0.20, "body": 0.35, "copy": 0.06, "plain": 0.14}
-_BASE_LATE = {"comparisons": 0.08, "facts": 0.07, "body": 0.67, "copy": 0.06, "plain": 0.12}
-
 STAGES = (
-    Stage(name="base-1", tokens=0.5, rate=(0.006, 0.006), batch=1536, mix=_BASE, warm_up=0.05),
-    Stage(name="base-2", tokens=0.8, rate=(0.006, 0.002), batch=1536, mix=_BASE_LATE),
+    # Alone and first, on few contents: beside anything else, it takes ten times as long to see
+    # that two are equal, and beside two hundred numbers three times.
+    Stage(
+        name="base-1",
+        tokens=1.5,
+        rate=(0.006, 0.006),
+        batch=1024,
+        mix={"names": 1.0},
+        until=("names", 97.0),
+        warm_up=0.02,
+    ),
+    Stage(
+        name="base-2",
+        tokens=1.5,
+        rate=(0.006, 0.006),
+        batch=1024,
+        mix={"comparisons": 1.0},
+        until=("comparisons", 97.0),
+    ),
+    # To look up what stands corrected, the same way.
+    Stage(
+        name="base-3",
+        tokens=1.5,
+        rate=(0.006, 0.006),
+        batch=1024,
+        mix={"corrected names": 0.9, "comparisons": 0.1},
+        until=("corrected names", 90.0),
+    ),
+    Stage(
+        name="base-4",
+        tokens=1.5,
+        rate=(0.006, 0.006),
+        batch=1024,
+        mix={"corrections": 0.9, "comparisons": 0.1},
+        until=("corrections", 90.0),
+    ),
+    Stage(
+        name="base-5",
+        tokens=1.2,
+        rate=(0.006, 0.006),
+        batch=1536,
+        mix={"facts": 0.60, "corrections": 0.20, "comparisons": 0.10, "plain": 0.10},
+        until=("facts", 90.0),
+    ),
+    Stage(
+        name="base-6",
+        tokens=1.2,
+        rate=(0.006, 0.003),
+        batch=1536,
+        mix={"comparisons": 0.06, "facts": 0.12, "corrections": 0.10, "body": 0.60, "plain": 0.12},
+    ),
+    Stage(
+        name="base-7",
+        tokens=2.0,
+        rate=(0.006, 0.003),
+        batch=1536,
+        mix={"facts": 0.45, "body": 0.40, "corrections": 0.08, "comparisons": 0.07},
+    ),
     Stage(
         name="tuned-1",
-        tokens=1.0,
+        tokens=0.6,
         rate=(0.005, 0.005),
         batch=2048,
-        mix={"chain": 0.80, "body": 0.12, "facts": 0.04, "comparisons": 0.04},
+        mix={"chain": 0.80, "body": 0.08, "facts": 0.08, "comparisons": 0.04},
         cut=(0.6, 0.2),
         warm_up=0.05,
     ),
     Stage(
         name="tuned-2",
-        tokens=2.0,
-        rate=(0.005, 0.005),
+        tokens=1.6,
+        rate=(0.005, 0.004),
         batch=2048,
-        mix={"chain": 0.82, "body": 0.10, "facts": 0.08},
+        mix={"chain": 0.82, "body": 0.08, "facts": 0.07, "comparisons": 0.03},
         cut=(0.2, 0.0),
     ),
-    # Comparing and copying again, now that the form of a chain is there.
     Stage(
         name="tuned-3",
-        tokens=1.5,
-        rate=(0.006, 0.006),
-        batch=1536,
-        mix={"comparisons": 0.35, "facts": 0.20, "copy": 0.10, "body": 0.35},
+        tokens=0.8,
+        rate=(0.004, 0.002),
+        batch=2048,
+        mix={"chain": 0.55, "own": 0.30, "body": 0.08, "facts": 0.07},
+        redraw=0.8,
     ),
     Stage(
         name="tuned-4",
-        tokens=3.2,
-        rate=(0.005, 0.005),
+        tokens=0.8,
+        rate=(0.002, 0.0001),
         batch=2048,
-        mix={"chain": 0.58, "body": 0.26, "facts": 0.06, "comparisons": 0.06, "copy": 0.04},
-    ),
-    Stage(
-        name="tuned-5",
-        tokens=2.2,
-        rate=(0.005, 0.003),
-        batch=2048,
-        mix={"chain": 0.66, "body": 0.22, "facts": 0.06, "comparisons": 0.03, "copy": 0.03},
-    ),
-    Stage(
-        name="tuned-6",
-        tokens=2.2,
-        rate=(0.003, 0.0001),
-        batch=2048,
-        mix={"chain": 0.60, "own": 0.20, "body": 0.14, "facts": 0.06},
-        redraw=2.2,
+        mix={"chain": 0.50, "own": 0.40, "body": 0.06, "facts": 0.04},
+        redraw=0.8,
     ),
 )
 
 SHARES = {
-    "addition": 0.23,
-    "subtraction": 0.23,
-    "counting": 0.20,
-    "sequence": 0.14,
-    "reverse": 0.10,
+    "addition": 0.24,
+    "subtraction": 0.24,
+    "counting": 0.26,
+    "sequence": 0.16,
     "other": 0.10,
 }
 """How often each family occurs among chains."""
@@ -127,14 +165,14 @@ def text(
 ) -> tuple[list[Segment], float]:
     """Return one weighted text of ``stage`` and the weight of its end token."""
     kind = rng.choices(list(stage.mix), list(stage.mix.values()))[0]
-    if kind == "comparisons":
-        return drills.comparisons(rng), 0.0
+    if kind in ("names", "comparisons"):
+        return drills.comparisons(rng, numbers=kind == "comparisons"), 0.0
     if kind == "facts":
         return drills.facts(rng), 0.0
     if kind == "body":
         return drills.body(rng, mix.weights), 0.5
-    if kind == "copy":
-        return drills.copy(rng), 0.0
+    if kind in ("corrected names", "corrections"):
+        return drills.corrections(rng, numbers=kind == "corrections"), 0.0
     if kind == "plain":
         return drills.plain(rng, rng.choice(tasks.FAMILIES)), 1.0
     chosen = rng.choice(own) if kind == "own" and own else None

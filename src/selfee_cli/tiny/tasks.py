@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from selfee_cli.tiny import other, phrasings
 
-FAMILIES = ("addition", "subtraction", "counting", "sequence", "reverse", "other")
+FAMILIES = ("addition", "subtraction", "counting", "sequence", "other")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
     "January",
@@ -43,7 +43,7 @@ class Task:
     """One question with what is true of it.
 
     ``values`` are the numbers or words the question is about: two operands; start and step;
-    kind and start; the letters. ``items`` are the true items of the answer (one for a sum,
+    kind and start. ``items`` are the true items of the answer (one for a sum,
     none for the family ``other``); ``content`` is the key of the train and test split.
     """
 
@@ -165,18 +165,6 @@ def _sequence(rng: random.Random) -> Task:
     )
 
 
-def _reverse(rng: random.Random) -> Task:
-    letters = tuple(rng.sample(LETTERS, rng.randint(3, 5)))
-    return _task(
-        rng,
-        "reverse",
-        phrasings.fill(rng, phrasings.REVERSE, letters=" ".join(letters)),
-        letters,
-        "Backwards:",
-        letters[::-1],
-    )
-
-
 def _other(rng: random.Random) -> Task:
     question = other.question(rng)
     lead = rng.choice(other.ANSWERS)
@@ -213,6 +201,5 @@ _DRAW: dict[str, Callable[[random.Random], Task]] = {
     "subtraction": _subtraction,
     "counting": _counting,
     "sequence": _sequence,
-    "reverse": _reverse,
     "other": _other,
 }

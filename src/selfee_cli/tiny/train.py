@@ -128,6 +128,8 @@ class Training:
                 saved = self.tokens
                 self.save()
                 self.check(stage.name)
+            if stage.until and self._reads()[stage.until[0]] >= stage.until[1]:
+                break
 
     def _pool(self, stage: Stage, progress: float) -> list[float]:
         """Train on one pool of fresh texts; return the losses."""
@@ -192,8 +194,12 @@ class Training:
         self.report(f"own answers: {len(self.own)}, wrong at first {wrong}")
 
     def check(self, where: str) -> None:
-        """Report how a few held-out questions fare, greedily, with one enforced revision."""
-        if not self.options.check or self.at == 0:
+        """Report what a reading predicts, and how a few held-out questions fare, greedily."""
+        if not self.options.check:
+            return
+        read = "; ".join(f"{name} {value:.0f}" for name, value in self._reads().items())
+        self.report(f"read ({where}): {read}")
+        if self.at == 0:
             return
         chosen = evaluate.held_out_tasks(self.options.check, tasks.FAMILIES, seed=0)
         plan = Plan(enforced=1, at_most=1, temperature=0.0)
@@ -204,6 +210,9 @@ class Training:
             for family, t in tallies.items()
         ]
         self.report(f"check ({where}, of {self.options.check}): " + "; ".join(parts))
+
+    def _reads(self) -> dict[str, float]:
+        return evaluate.drilled(self.model, self.vocabulary, 40)
 
     def save(self) -> None:
         """Save the state and, once there is a base model, export what there is."""

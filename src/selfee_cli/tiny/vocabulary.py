@@ -1,4 +1,8 @@
-"""The tokenizer: 1,024 SentencePiece pieces, trained on what the model will read and write."""
+"""The tokenizer: 1,280 SentencePiece pieces, trained on what the model will read and write.
+
+Every content is one piece: each letter, name and number below 200. Then an item is copied as one
+token, and two items are equal where two tokens are.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,12 @@ import sentencepiece
 from selfee_cli.tiny import chains, drills, tasks
 from selfee_cli.tiny.checks import Segment
 
-SIZE = 1024
+SIZE = 1280
 UNK, BOS, EOS = 0, 1, 2
 _ASCII = "".join(chr(code) for code in range(33, 127))
-_PART = re.compile(r" ?[^\W\d_]+| ?\d| ?(?:[^\w\s]|_)+|\s+")
+NUMBERS = 200
+"""Numbers below it are pieces."""
+_PART = re.compile(r" ?[^\W\d_]+| 1?\d?\d(?!\d)| ?\d| ?(?:[^\w\s]|_)+|\s+")
 
 
 def train_vocabulary(seed: int = 0, texts: int = 3_000) -> bytes:
@@ -91,17 +97,15 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _lines(rng: random.Random, texts: int) -> Iterator[str]:
-    """Yield the training text in parts, so that no piece joins a word or digit to its neighbour.
-
-    A digit must be the same piece whatever follows it, or the model could not compare numbers.
-    """
+    """Yield the training text in parts: no piece joins a word or number to its neighbour."""
     mix = chains.ChainMix(history=0.0, overruled_other=0.0)
     for at in range(texts):
         task = tasks.draw(rng, tasks.FAMILIES[at % len(tasks.FAMILIES)])
         yield from _parts("".join(part for part, _ in chains.build(rng, task, mix)))
     for _ in range(texts // 20):
         yield from _parts("".join(part for part, _ in drills.facts(rng)))
-    for word in (*tasks.DAYS, *tasks.MONTHS, *tasks.LETTERS, "right", "wrong"):
+    words = (*tasks.DAYS, *tasks.MONTHS, *tasks.LETTERS, "right", "wrong")
+    for word in (*words, *map(str, range(NUMBERS))):
         for _ in range(120):
             yield f" {word}"
 
