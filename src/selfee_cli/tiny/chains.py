@@ -41,9 +41,9 @@ class ChainMix:
     after its first revision. ``history``: that earlier questions stand before the question.
     """
 
-    overruled: float = 0.4
+    overruled: float = 0.3
     overruled_other: float = 0.7
-    times: tuple[int, ...] = (1, 1, 1, 2, 2, 2, 3, 3, 6)
+    times: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 2, 3, 3, 6)
     spoilt: float = 0.75
     spoilt_sum: float = 0.55
     new_errors: float = 0.2

@@ -1,8 +1,10 @@
 """Items gone wrong, and the feedback that finds them.
 
-A check names the given item first, the true one right beside it, then the word: ``2. Friday?
-Wednesday: wrong.`` So the given item is a copy, the word a comparison of neighbours. Where
-the true item takes a step of work, that step stands before both.
+A check names the given item first, then the true one, then the word: ``2. Friday? Wednesday:
+wrong.`` So the given item is a copy and the word a comparison of near neighbours. Where the
+true item takes a step of work, that step stands between them: with the true item written
+first, the model would copy that in place of the given one. The columns of a sum do stand
+first, for the result is in none of them.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ def sum_steps(task: Task) -> tuple[tuple[str, str], ...]:
 def hint(task: Task, at: int) -> str:
     """Return the step that leads to the true item ``at``, or nothing where none is shown."""
     if task.family == "counting" and at:
-        return f" {task.items[at - 1]} + {task.values[1]} = {task.items[at]},"
+        return f" {task.items[at - 1]} + {task.values[1]} ="
     return ""
 
 
@@ -133,14 +135,13 @@ def check(
         step = weights.step * heavy_for(task)
         segments += [(f" ones {ones[0]} =", step), (f" {ones[1]}", step)]
         segments += [(f", tens {tens[0]} =", step), (f" {tens[1]}", step)]
-        segments += [(f", so {task.items[0]}", step)]
         segments += [(f". {task.lead}", weights.plain)]
     for at, (given, true) in enumerate(zip(items, task.items, strict=True)):
         if not task.is_sum:
             segments.append((f" {at + 1}.", weights.plain))
-            segments.append((hint(task, at), weights.step))
         named = weights.given if given == true else weights.given_wrong * heavy_for(task)
         segments += [(f" {given}", named), ("?", weights.plain)]
+        segments.append((hint(task, at), weights.step))
         if at in missed:
             segments += [(f" {given}", 0.0), (":", weights.plain), (" right", 0.0)]
         else:

@@ -98,17 +98,10 @@ STAGES = (
     ),
     Stage(
         name="base-6",
-        tokens=1.2,
+        tokens=2.2,
         rate=(0.006, 0.003),
         batch=1536,
-        mix={"comparisons": 0.06, "facts": 0.12, "corrections": 0.10, "body": 0.60, "plain": 0.12},
-    ),
-    Stage(
-        name="base-7",
-        tokens=2.0,
-        rate=(0.006, 0.003),
-        batch=1536,
-        mix={"facts": 0.45, "body": 0.40, "corrections": 0.08, "comparisons": 0.07},
+        mix={"body": 0.50, "facts": 0.27, "corrections": 0.08, "comparisons": 0.07, "plain": 0.08},
     ),
     Stage(
         name="tuned-1",
@@ -121,23 +114,25 @@ STAGES = (
     ),
     Stage(
         name="tuned-2",
-        tokens=1.6,
+        tokens=2.6,
         rate=(0.005, 0.004),
         batch=2048,
         mix={"chain": 0.82, "body": 0.08, "facts": 0.07, "comparisons": 0.03},
         cut=(0.2, 0.0),
     ),
+    # The model's own answers come late: the first ones are nearly all wrong, and a model that
+    # reads only those says "wrong" without looking.
     Stage(
         name="tuned-3",
-        tokens=0.8,
+        tokens=1.2,
         rate=(0.004, 0.002),
         batch=2048,
         mix={"chain": 0.55, "own": 0.30, "body": 0.08, "facts": 0.07},
-        redraw=0.8,
+        redraw=0.6,
     ),
     Stage(
         name="tuned-4",
-        tokens=0.8,
+        tokens=1.6,
         rate=(0.002, 0.0001),
         batch=2048,
         mix={"chain": 0.50, "own": 0.40, "body": 0.06, "facts": 0.04},
