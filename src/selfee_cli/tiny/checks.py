@@ -1,10 +1,9 @@
 """Items gone wrong, and the feedback that finds them.
 
-A check names the given item first, then the true one, then the word: ``2. Friday? Wednesday:
-wrong.`` So the given item is a copy and the word a comparison of near neighbours. Where the
-true item takes a step of work, that step stands between them: with the true item written
-first, the model would copy that in place of the given one. The columns of a sum do stand
-first, for the result is in none of them.
+A check names the given item first, the true one right beside it, then the word: ``2. Friday?
+Wednesday: wrong.`` So the given item is a copy and the word a comparison of neighbours. Work
+that leads to the true item must not name it before the given one, or the model copies it there:
+the columns of a sum stand first, for the result is in none of them.
 """
 
 from __future__ import annotations
@@ -91,13 +90,6 @@ def sum_steps(task: Task) -> tuple[tuple[str, str], ...]:
     return ((f"{ones} - {b0}", str(ones - b0)), (tens, str(a1 - b1 - borrow)))
 
 
-def hint(task: Task, at: int) -> str:
-    """Return the step that leads to the true item ``at``, or nothing where none is shown."""
-    if task.family == "counting" and at:
-        return f" {task.items[at - 1]} + {task.values[1]} ="
-    return ""
-
-
 def formula(task: Task) -> str:
     """Return the sum or difference that a question asks for, as ``48 + 57``."""
     return (" + " if task.family == "addition" else " - ").join(task.values)
@@ -141,7 +133,6 @@ def check(
             segments.append((f" {at + 1}.", weights.plain))
         named = weights.given if given == true else weights.given_wrong * heavy_for(task)
         segments += [(f" {given}", named), ("?", weights.plain)]
-        segments.append((hint(task, at), weights.step))
         if at in missed:
             segments += [(f" {given}", 0.0), (":", weights.plain), (" right", 0.0)]
         else:

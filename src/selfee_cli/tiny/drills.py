@@ -35,9 +35,7 @@ def comparisons(rng: random.Random, *, numbers: bool = True) -> list[Segment]:
         given = _content(rng) if numbers else rng.choice((_letter, _name, _name))(rng)
         true = given if rng.random() < 0.5 else _unlike(rng, given)
         word = " right" if given == true else " wrong"
-        step = _step(rng) if numbers and given.isdigit() and rng.random() < 0.4 else ""
-        segments.append((f"{' ' if at else ''}{at % 9 + 1}. {given}?{step} {true}:", 0.05))
-        segments.append((word, WORD))
+        segments += [(f"{' ' if at else ''}{at % 9 + 1}. {given}? {true}:", 0.05), (word, WORD)]
         segments.append((".", 0.05))
     return segments
 
@@ -82,8 +80,7 @@ def corrections(rng: random.Random, *, numbers: bool = True) -> list[Segment]:
             true = draw(rng)
             pairs.append((true if rng.random() < 0.4 else _unlike(rng, true), true))
         for at, (given, true) in enumerate(pairs, 1):
-            step = _step(rng) if kind < 0.45 and at > 1 else ""
-            segments.append((f" {at}. {given}?{step} {true}:", 0.05))
+            segments.append((f" {at}. {given}? {true}:", 0.05))
             segments += [(" right" if given == true else " wrong", WORD / 4), (".", 0.05)]
         segments.append((f"\n{lead}", 0.05))
         for at, (given, true) in enumerate(pairs, 1):
@@ -112,11 +109,6 @@ def _content(rng: random.Random) -> str:
 
 def _number(rng: random.Random) -> str:
     return str(rng.randint(0, rng.choice((9, 99, 99, 99, 99, 199, 199))))
-
-
-def _step(rng: random.Random) -> str:
-    """The look of the work that may stand between two numbers to compare."""
-    return f" {_number(rng)} + {rng.randint(2, 9)} ="
 
 
 def _letter(rng: random.Random) -> str:
