@@ -37,6 +37,8 @@ class LoadOptions:
     dtype: str = "auto"
     quant: str = "none"
     context_length: int | None = None
+    stretch: bool = True
+    """Whether positions are scaled where the context is longer than the model was trained for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,7 @@ def load_model(
                     quant=options.quant,
                     placement=placement,
                     context_length=options.context_length,
+                    stretch=options.stretch,
                     progress=progress,
                 )
             else:

@@ -104,6 +104,7 @@ class NativeEngine(Engine):
         quant: str = "none",
         placement: Sequence[tuple[torch.device, int]] | None = None,
         context_length: int | None = None,
+        stretch: bool = True,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Load ``checkpoint``.
@@ -115,6 +116,7 @@ class NativeEngine(Engine):
             quant: One of :data:`~selfee_cli.engine.quant.QUANTS`.
             placement: Devices and how many layers each has, in order; None: all on ``device``.
             context_length: Tokens; None: as trained.
+            stretch: Whether positions are scaled where that is longer than trained.
             progress: Is called with the bytes of every tensor loaded.
         """
         super().__init__()
@@ -139,8 +141,9 @@ class NativeEngine(Engine):
         self._head = Quantiser(head_quant(quant))(head)
         self.parameters = load.parameters
         self.weight_bytes = self._head.nbytes + sum(block.nbytes for block in self._blocks)
+        rope = config.rope.stretched(self.context_length) if stretch else config.rope
         for block in self._blocks:
-            block.open(min(_FIRST_CAPACITY, self.context_length), self.context_length)
+            block.open(rope, self.context_length)
 
     def _truncate(self, length: int) -> None:
         pass  # the length is all there is to it: later writes go over the rest
@@ -149,7 +152,7 @@ class NativeEngine(Engine):
     def _forward(self, ids: Sequence[int], last: int) -> torch.Tensor:
         past = len(self.ids)
         for block in self._blocks:
-            block.reserve(past + len(ids), self.context_length)
+            block.reserve(past + len(ids))
         tokens = torch.tensor(ids, device=self._device)
         hidden: list[torch.Tensor] = []
         for start in range(0, len(ids), _PREFILL_CHUNK):
@@ -170,19 +173,19 @@ class _Block:
         self._layers = [load.layer(config, index) for index in layers]
         self.nbytes = sum(part.nbytes for layer in self._layers for part in vars(layer).values())
 
-    def open(self, capacity: int, context_length: int) -> None:
-        """Make room for ``capacity`` tokens of a context."""
-        rope = self._config.rope.stretched(context_length)
+    def open(self, rope: RopeConfig, context_length: int) -> None:
+        """Make the tables of a context's positions, and a cache for its beginning."""
+        self._context_length = context_length
         self._cos, self._sin = rope_tables(
             rope, context_length, dtype=self._dtype, device=self.device
         )
-        self._cache = self._new_cache(capacity)
+        self._cache = self._new_cache(min(_FIRST_CAPACITY, context_length))
 
-    def reserve(self, total: int, limit: int) -> None:
-        """Make the cache hold ``total`` tokens, of at most ``limit``, keeping what it holds."""
+    def reserve(self, total: int) -> None:
+        """Make the cache hold ``total`` tokens, keeping what it holds."""
         capacity = self._cache.shape[3]
         if total > capacity:
-            grown = self._new_cache(min(limit, max(total, 2 * capacity)))
+            grown = self._new_cache(min(self._context_length, max(total, 2 * capacity)))
             grown[:, :, :, :capacity] = self._cache
             self._cache = grown
 
