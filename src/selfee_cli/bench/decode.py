@@ -83,7 +83,7 @@ def measure_model(
     from selfee_cli.engine.device import pick_device
 
     engine, path = session.model.engine, session.model.path
-    device = pick_device(engine.device)
+    device = pick_device(engine.device.partition("+")[0])
     plain = plain_speed(engine, tokens, rounds)
     lookup = lookup_speed(session, question, revisions=3)
     peer_tokens = None

@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from selfee_cli.engine.base import Engine
 from selfee_cli.engine.quant import Matrix, Quantiser, head_quant
 from selfee_cli.engine.rope import SUPPORTED, RopeConfig, rope_tables, rotate
+from selfee_cli.engine.static import StaticPasses
 from selfee_cli.errors import SelfeeError
 
 if TYPE_CHECKING:
@@ -90,6 +91,36 @@ class _Layer:
     down: Matrix
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where the tokens of a pass stand: in a row after what is cached, or at given positions."""
+
+    at: slice | torch.Tensor
+    span: int
+    """Cached tokens that are looked at, those of the pass included."""
+    mask: torch.Tensor | None
+    """(tokens, span), true where a token looks; None where all it may look at is there."""
+
+    @staticmethod
+    def after(past: int, count: int, device: torch.device) -> _Place:
+        mask = None
+        if count > 1 and past:
+            mask = torch.ones(count, past + count, dtype=torch.bool, device=device).tril(past)
+        return _Place(slice(past, past + count), past + count, mask)
+
+    @staticmethod
+    def fixed(positions: torch.Tensor, span: int) -> _Place:
+        columns = torch.arange(span, device=positions.device)
+        return _Place(positions, span, columns <= positions[:, None])
+
+    def store(self, cache: torch.Tensor, values: torch.Tensor) -> None:
+        """Write (heads, tokens, head_dim) where they belong in (heads, capacity, head_dim)."""
+        if isinstance(self.at, slice):
+            cache[:, self.at] = values
+        else:
+            cache.index_copy_(1, self.at, values.to(cache.dtype))
+
+
 class NativeEngine(Engine):
     """LLaMA, batch one."""
 
@@ -105,6 +136,7 @@ class NativeEngine(Engine):
         placement: Sequence[tuple[torch.device, int]] | None = None,
         context_length: int | None = None,
         stretch: bool = True,
+        static: bool | None = None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Load ``checkpoint``.
@@ -117,6 +149,8 @@ class NativeEngine(Engine):
             placement: Devices and how many layers each has, in order; None: all on ``device``.
             context_length: Tokens; None: as trained.
             stretch: Whether positions are scaled where that is longer than trained.
+            static: Whether narrow passes have fixed shapes; None: on one CUDA device, where they
+                are captured as graphs.
             progress: Is called with the bytes of every tensor loaded.
         """
         super().__init__()
@@ -142,8 +176,11 @@ class NativeEngine(Engine):
         self.parameters = load.parameters
         self.weight_bytes = self._head.nbytes + sum(block.nbytes for block in self._blocks)
         rope = config.rope.stretched(self.context_length) if stretch else config.rope
+        if static is None:
+            static = device.type == "cuda" and len(self._blocks) == 1
         for block in self._blocks:
-            block.open(rope, self.context_length)
+            block.open(rope, self.context_length, whole=static)
+        self._static = StaticPasses(self._fixed, device, self.context_length) if static else None
 
     def _truncate(self, length: int) -> None:
         pass  # the length is all there is to it: later writes go over the rest
@@ -151,17 +188,31 @@ class NativeEngine(Engine):
     @torch.inference_mode()
     def _forward(self, ids: Sequence[int], last: int) -> torch.Tensor:
         past = len(self.ids)
+        if self._static is not None and self._static.takes(past, len(ids)):
+            return self._static(ids, past)[-last:].clone()  # the next pass writes over it
         for block in self._blocks:
             block.reserve(past + len(ids))
         tokens = torch.tensor(ids, device=self._device)
         hidden: list[torch.Tensor] = []
         for start in range(0, len(ids), _PREFILL_CHUNK):
-            x = F.embedding(tokens[start : start + _PREFILL_CHUNK], self._embedding)
+            chunk = tokens[start : start + _PREFILL_CHUNK]
+            x = F.embedding(chunk, self._embedding)
             for block in self._blocks:
-                x = block(x.to(block.device), past + start)
+                place = _Place.after(past + start, len(chunk), block.device)
+                x = block(x.to(block.device), place)
             hidden.append(x.to(self._device))
-        tail = torch.cat(hidden)[-last:] if len(hidden) > 1 else hidden[0][-last:]
-        return self._head(F.rms_norm(tail, (self.config.hidden,), self._norm, self.config.eps))
+        return self._logits(torch.cat(hidden)[-last:] if len(hidden) > 1 else hidden[0][-last:])
+
+    def _fixed(self, tokens: torch.Tensor, positions: torch.Tensor, span: int) -> torch.Tensor:
+        """Return the logits of every token of a pass of fixed shape."""
+        x = F.embedding(tokens, self._embedding)
+        place = _Place.fixed(positions, span)
+        for block in self._blocks:
+            x = block(x, place)
+        return self._logits(x)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        return self._head(F.rms_norm(x, (self.config.hidden,), self._norm, self.config.eps))
 
 
 class _Block:
@@ -173,13 +224,15 @@ class _Block:
         self._layers = [load.layer(config, index) for index in layers]
         self.nbytes = sum(part.nbytes for layer in self._layers for part in vars(layer).values())
 
-    def open(self, rope: RopeConfig, context_length: int) -> None:
-        """Make the tables of a context's positions, and a cache for its beginning."""
+    def open(self, rope: RopeConfig, context_length: int, *, whole: bool) -> None:
+        """Make the tables of a context's positions, and a cache for its beginning or all of it."""
         self._context_length = context_length
         self._cos, self._sin = rope_tables(
             rope, context_length, dtype=self._dtype, device=self.device
         )
-        self._cache = self._new_cache(min(_FIRST_CAPACITY, context_length))
+        self._cache = self._new_cache(
+            context_length if whole else min(_FIRST_CAPACITY, context_length)
+        )
 
     def reserve(self, total: int) -> None:
         """Make the cache hold ``total`` tokens, keeping what it holds."""
@@ -194,16 +247,13 @@ class _Block:
         shape = (len(self._layers), 2, c.kv_heads, capacity, c.head_dim)
         return torch.zeros(shape, dtype=self._dtype, device=self.device)
 
-    def __call__(self, x: torch.Tensor, past: int) -> torch.Tensor:
-        """Run the layers over (tokens, hidden) that follow ``past`` cached tokens."""
-        c, n = self._config, len(x)
-        cos, sin = self._cos[past : past + n], self._sin[past : past + n]
-        mask = None
-        if n > 1 and past:
-            mask = torch.ones(n, past + n, dtype=torch.bool, device=self.device).tril(past)
+    def __call__(self, x: torch.Tensor, place: _Place) -> torch.Tensor:
+        """Run the layers over (tokens, hidden)."""
+        c = self._config
+        cos, sin = self._cos[place.at], self._sin[place.at]
         for layer, cache in zip(self._layers, self._cache, strict=True):
             normed = F.rms_norm(x, (c.hidden,), layer.input_norm, c.eps)
-            x = x + self._attend(normed, layer, cache, cos, sin, past, mask)
+            x = x + self._attend(normed, layer, cache, cos, sin, place)
             normed = F.rms_norm(x, (c.hidden,), layer.post_norm, c.eps)
             gate, up = layer.gate_up(normed).chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate) * up)
@@ -216,22 +266,21 @@ class _Block:
         cache: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
-        past: int,
-        mask: torch.Tensor | None,
+        place: _Place,
     ) -> torch.Tensor:
         c, n = self._config, len(x)
         fused = layer.qkv(x).view(n, c.heads + 2 * c.kv_heads, c.head_dim)
         turned, v = fused.transpose(0, 1).split((c.heads + c.kv_heads, c.kv_heads))
         q, k = rotate(turned, cos, sin).split((c.heads, c.kv_heads))
-        cache[0, :, past : past + n] = k
-        cache[1, :, past : past + n] = v
-        keys, values = cache[:, :, : past + n]  # (kv_heads, past + n, head_dim) each
+        place.store(cache[0], k)
+        place.store(cache[1], v)
+        keys, values = cache[:, :, : place.span]  # (kv_heads, span, head_dim) each
         out = F.scaled_dot_product_attention(
             q[None],
             keys[None],
             values[None],
-            attn_mask=mask,
-            is_causal=mask is None and n > 1,
+            attn_mask=place.mask,
+            is_causal=place.mask is None and n > 1,
             enable_gqa=c.heads != c.kv_heads,
         )
         return layer.o(out[0].transpose(0, 1).reshape(n, -1))
