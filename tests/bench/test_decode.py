@@ -10,6 +10,7 @@ from cli import fails, selfee
 
 from selfee_cli.bench.decode import bandwidth
 from selfee_cli.bench.random_weights import SHAPES, RandomCheckpoint, load_random, random_peer
+from selfee_cli.tiny.bundle import DELTA
 
 
 def test_the_bundled_model(tmp_path) -> None:
@@ -17,7 +18,9 @@ def test_the_bundled_model(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["schema"] == "selfee.bench-decode/1"
-    assert found["weight_bytes"] == 4 * found["parameters"]
+    shape = json.loads((DELTA / "config.json").read_text("utf-8"))
+    embedding = shape["vocab_size"] * shape["hidden_size"]  # of which a token reads one row
+    assert found["weight_bytes"] == pytest.approx(4 * (found["parameters"] - embedding), rel=1e-3)
     assert found["limit"] == pytest.approx(found["bandwidth"] / found["weight_bytes"])
     assert found["share_of_limit"] == pytest.approx(found["plain"] / found["limit"])
     assert found["ratio_to_peer"] == pytest.approx(found["plain"] / found["peer"])
@@ -27,7 +30,7 @@ def test_the_bundled_model(tmp_path) -> None:
 
 def test_a_table_of_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "small", (2, 64, 96, 4, 2, 300))
-    engine = load_random("small", device="cpu", dtype="float32", context=None)
+    engine = load_random("small", device="cpu", dtype="float32", quant="none", context=None)
     assert engine.parameters == RandomCheckpoint("small").parameters
     assert torch.isfinite(engine.forward(list(range(20)))).all()
     peer = random_peer("small", "cpu", "float32")

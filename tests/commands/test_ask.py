@@ -66,6 +66,15 @@ def test_json_is_the_contracts_and_reproducible() -> None:
     assert "using the bundled tiny model" in first.stderr
 
 
+@pytest.mark.parametrize("quant", ["int8", "fp8"])
+def test_quantised_weights_still_add(quant: str) -> None:
+    done = selfee("ask", QUESTION, "--quant", quant, "--temperature", "0", "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    chain = json.loads(done.stdout)
+    assert chain["model"]["quant"] == quant
+    assert "132" in chain["final"]
+
+
 def test_a_pipe_gets_the_final_answer_alone() -> None:
     done = selfee("ask", "-", "--verbose", input=f"{QUESTION}\n", FORCE_COLOR="")
     assert done.returncode == 0
@@ -140,6 +149,8 @@ def test_ctrl_c_prints_what_is_complete() -> None:
         (["hi", "--model", "nowhere"], 4, "no model at nowhere"),
         (["hi", "--model", "kaist-ai/selfee-7b"], 4, "hf download kaist-ai/selfee-7b"),
         (["hi", "--model", str(DELTA)], 1, "is a delta, not a model"),
+        (["hi", "--quant", "int3"], 2, "--quant int3 is unknown"),
+        (["hi", "--quant", "int8", "--engine", "transformers"], 2, "needs the native engine"),
         (["hi", "--bogus"], 2, "No such option"),
         (["  "], 2, "the question is empty"),
         ([], 2, "the question is empty"),

@@ -68,6 +68,19 @@ def test_peak_tells_whether_everything_is_finite(dtype):
         assert np.isfinite(to_float32(out, dtype)).all() == finite
 
 
+@pytest.mark.parametrize("dtype", list(DType))
+def test_encoding_in_place_gives_the_same_bits(dtype):
+    rng = np.random.default_rng(1)
+    for values in (
+        (rng.standard_normal(10_000) * 0.02).astype(np.float32),
+        rng.integers(0, 2**32, 10_000, dtype=np.uint32).view(np.float32),
+    ):
+        wanted = from_float32(values, dtype).copy()
+        codec, in_place = Codec(values.size), values.view(dtype.raw)[: values.size]
+        codec.encode(values, dtype, in_place)
+        assert in_place.tobytes() == wanted.tobytes()
+
+
 def test_names():
     assert DType.from_torch_name("bfloat16") is DType.BF16
     assert [d.itemsize for d in DType] == [2, 2, 4]

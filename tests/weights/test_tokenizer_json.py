@@ -91,18 +91,18 @@ class Pair:
         self.model = read_sentencepiece(data)
         self.added = {"[PAD]": len(self.model.pieces)}
         self.spec = tokenizer_json(self.model, self.added, self.model.id_of("bos"))
-        self.library = Tokenizer.from_str(json.dumps(self.spec))
+        self.rust = Tokenizer.from_str(json.dumps(self.spec))
         # so that typed special tokens are text, as they are to SentencePiece
-        self.library.encode_special_tokens = True
+        self.rust.encode_special_tokens = True
 
     def encode(self, text: str) -> list[int]:
-        return self.library.encode(text, add_special_tokens=False).ids
+        return self.rust.encode(text, add_special_tokens=False).ids
 
     def check(self, text: str) -> None:
         ids = self.oracle.Encode(text)
         assert self.encode(text) == ids, repr(text)
         if not self.model.trims_spaces and self.oracle.unk_id() not in ids:
-            assert self.library.decode(ids) == self.oracle.Decode(ids), repr(text)
+            assert self.rust.decode(ids) == self.oracle.Decode(ids), repr(text)
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
@@ -228,7 +228,7 @@ def test_special_tokens(pair: Pair) -> None:
 def test_a_model_without_a_beginning() -> None:
     pair = Pair(train(bos_id=-1))
     assert pair.spec["post_processor"] is None
-    assert pair.library.encode("Is it?").ids == pair.oracle.Encode("Is it?")
+    assert pair.rust.encode("Is it?").ids == pair.oracle.Encode("Is it?")
 
 
 def test_merges_of_llama_are_in_the_order_of_scores(llama_tokenizer_dir: Path) -> None:

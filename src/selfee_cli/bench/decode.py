@@ -47,6 +47,7 @@ class DecodeFigures:
     dtype: str
     device: str
     threads: int
+    quant: str
     weight_bytes: int
     """Read for a token."""
     bandwidth: float
@@ -82,7 +83,7 @@ def measure_model(
     from selfee_cli.engine.device import pick_device
 
     engine, path = session.model.engine, session.model.path
-    device = pick_device(engine.device)
+    device = pick_device(engine.device.partition("+")[0])
     plain = plain_speed(engine, tokens, rounds)
     lookup = lookup_speed(session, question, revisions=3)
     peer_tokens = None
@@ -103,13 +104,21 @@ def measure_model(
 
 
 def measure_random(
-    name: str, *, device: str, dtype: str, context: int | None, tokens: int, rounds: int, peer: bool
+    name: str,
+    *,
+    device: str,
+    dtype: str,
+    quant: str,
+    context: int | None,
+    tokens: int,
+    rounds: int,
+    peer: bool,
 ) -> DecodeFigures:
     """Measure a network of a true shape with random weights, and its peer."""
     from selfee_cli.bench.random_weights import load_random, random_peer
     from selfee_cli.engine.device import pick_device
 
-    engine = load_random(name, device=device, dtype=dtype, context=context)
+    engine = load_random(name, device=device, dtype=dtype, quant=quant, context=context)
     plain = plain_speed(engine, tokens, rounds)
     reads = bandwidth(pick_device(engine.device))
     figures = _figures(engine, f"random {name}", reads, plain, None, None)
@@ -214,9 +223,10 @@ def _figures(
         parameters=engine.parameters,
         engine=engine.name,
         dtype=engine.dtype,
+        quant=engine.quant,
         device=engine.device,
         threads=torch.get_num_threads(),
-        weight_bytes=engine.parameters * getattr(torch, engine.dtype).itemsize,
+        weight_bytes=engine.weight_bytes,
         bandwidth=read,
         plain=plain,
         peer=peer,

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from selfee_cli.bench.figures import Measured, Way
-from selfee_cli.bench.machine import available_memory
 from selfee_cli.bench.process import Run, run_measured
 from selfee_cli.bench.synthetic import INPUT_BYTES, PairShape, shape_for, write_pair
+from selfee_cli.engine.memory import available_memory
 from selfee_cli.errors import NotFoundError, ResourceError, SelfeeError, UsageError
 from selfee_cli.weights.checkpoint import open_checkpoint
 from selfee_cli.weights.digests import Advance, ignore_progress

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from selfee_cli import __version__
 from selfee_cli.bench.decode import bandwidth
-from selfee_cli.bench.machine import available_memory, this_machine
-from selfee_cli.bench.random_weights import SHAPES, RandomCheckpoint
+from selfee_cli.bench.machine import this_machine
+from selfee_cli.bench.random_weights import RandomCheckpoint
 
 if TYPE_CHECKING:
     import torch
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 MODELS = {"SelFee-7B": "7b", "SelFee-13B": "13b"}
 CONTEXT = 2048
 """Tokens of context whose cache must fit too: what the models were trained for."""
-_FORMATS = {"float16": 2, "bfloat16": 2, "float32": 4}  # bytes a weight
-_RUNTIME = {"cuda": 700 << 20, "mps": 500 << 20, "cpu": 500 << 20}
-"""Bytes that libraries and scratch space take beside the weights, about."""
 _PACKAGES = ("torch", "transformers", "huggingface_hub", "safetensors", "sentencepiece")
 _RESULT = 26_100_000_000  # bytes of SelFee-13B as float16
 
@@ -46,7 +43,8 @@ class Fit:
 
     model: str
     device: str
-    dtype: str
+    form: str
+    """Of its weights: a ``--dtype`` or a ``--quant``."""
     needed: int
     """Bytes of weights, cache and runtime."""
     fits: bool
@@ -92,10 +90,10 @@ def examine(directory: Path) -> Fitness:
     devices = tuple(_devices())
     disk = shutil.disk_usage(directory).free
     fits = tuple(
-        _fit(model, device, dtype)
+        _fit(model, device, form)
         for model in MODELS
         for device in devices
-        for dtype in _formats(device)
+        for form in _forms(device)
     )
     return Fitness(
         machine=str(this_machine()),
@@ -129,32 +127,43 @@ def _devices() -> list[Device]:
 def _device(place: torch.device) -> Device:
     import torch
 
-    if place.type == "cuda":
-        title, memory = torch.cuda.get_device_name(place), torch.cuda.mem_get_info(place)[0]
-    elif place.type == "mps":
-        title, memory = "Apple GPU", torch.mps.recommended_max_memory()
-    else:
-        title, memory = this_machine().processor, available_memory() or 0
-    return Device(name=str(place), title=title, memory=memory, bandwidth=bandwidth(place))
+    from selfee_cli.engine.placement import free_memory
+
+    title = this_machine().processor
+    if place.type != "cpu":
+        title = torch.cuda.get_device_name(place) if place.type == "cuda" else "Apple GPU"
+    return Device(
+        name=str(place),
+        title=title,
+        memory=free_memory(place) or 0,
+        bandwidth=bandwidth(place),
+    )
 
 
-def _formats(device: Device) -> tuple[str, ...]:
-    return ("bfloat16", "float32") if device.name == "cpu" else ("float16",)
+def _forms(device: Device) -> tuple[str, ...]:
+    plain = ("float32", "bfloat16") if device.name == "cpu" else ("float16",)
+    return (*plain, "int8", "int4")
 
 
-def _fit(model: str, device: Device, dtype: str) -> Fit:
-    checkpoint, size = RandomCheckpoint(MODELS[model]), _FORMATS[dtype]
-    layers, hidden, _, heads, kv_heads, _ = SHAPES[MODELS[model]]
-    cache = 2 * layers * CONTEXT * hidden * kv_heads // heads * size
-    weights = checkpoint.parameters * size
-    needed = weights + cache + _RUNTIME[device.name.partition(":")[0]]
+def _fit(model: str, device: Device, form: str) -> Fit:
+    import torch
+
+    from selfee_cli.engine.native import LlamaConfig
+    from selfee_cli.engine.placement import footprint
+    from selfee_cli.engine.quant import QUANTS
+
+    quant = form if form in QUANTS else "none"
+    plain = torch.float32 if device.name == "cpu" else torch.float16
+    dtype = plain if quant != "none" else getattr(torch, form)
+    config = LlamaConfig.parse(RandomCheckpoint(MODELS[model]).config)
+    needs = footprint(config, dtype, quant, CONTEXT)
     return Fit(
         model=model,
         device=device.name,
-        dtype=dtype,
-        needed=needed,
-        fits=needed <= device.memory,
-        tokens_per_second=device.bandwidth / weights,
+        form=form,
+        needed=needs.total,
+        fits=needs.total <= device.memory,
+        tokens_per_second=device.bandwidth / needs.read,
     )
 
 
@@ -173,7 +182,7 @@ def _advice(devices: tuple[Device, ...], fits: tuple[Fit, ...], disk: int) -> li
         found.append(
             Advice(
                 problem="no GPU: models run on the CPU, slowly",
-                remedy="a GPU with 16 GB runs SelFee-7B, one with 32 GB SelFee-13B, in float16",
+                remedy="a GPU with 10 GB runs SelFee-13B as int4, one with 16 GB as int8",
             )
         )
     for model in MODELS:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from selfee_cli.engine.draft_length import WIDTHS
-from selfee_cli.engine.lookup import Drafter, LookupMemory
+from selfee_cli.engine.lookup import Drafter, LookupMemory, common_prefix
 from selfee_cli.engine.tokenizer import Tokenizer
 from selfee_cli.protocol.chain import Chain
 from selfee_cli.protocol.grammar import ANSWER
@@ -128,7 +128,7 @@ def _passes(ids: Sequence[int], drafter: Drafter) -> Iterator[tuple[int, Count]]
     at = 0
     while at < len(ids):
         draft = drafter.draft(WIDTHS[-1] - 1).ids
-        held = _held(draft, ids[at:-1])
+        held = common_prefix(draft, ids[at:-1])
         for id in ids[at : at + held + 1]:
             drafter.append(id)
         yield at, Count(tokens=held + 1, passes=1, drafted=len(draft))
@@ -147,17 +147,7 @@ def _replay_peer(prompt: Sequence[int], ids: Sequence[int]) -> Count:
     while at < len(ids):
         so_far = whole[:, : len(prompt) + at]
         drafted = generator.get_candidates(so_far)[0][0, so_far.shape[1] :].tolist()
-        held = _held(drafted, ids[at:-1])
+        held = common_prefix(drafted, ids[at:-1])
         total.add(Count(tokens=held + 1, passes=1, drafted=len(drafted)))
         at += held + 1
     return total
-
-
-def _held(draft: Sequence[int], ids: Sequence[int]) -> int:
-    """Return how many drafted ids are the ones that come."""
-    held = 0
-    for mine, theirs in zip(draft, ids, strict=False):
-        if mine != theirs:
-            break
-        held += 1
-    return held

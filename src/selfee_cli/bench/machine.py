@@ -1,4 +1,4 @@
-"""What the machine is, for figures that name it, and how much memory it has to spare."""
+"""What the machine is, for figures that name it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+from selfee_cli.engine.memory import total_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,57 +33,9 @@ def this_machine() -> Machine:
     return Machine(
         processor=_processor(),
         cores=cores or 1,
-        memory=_pages("SC_PHYS_PAGES"),
+        memory=total_memory(),
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     )
-
-
-def available_memory() -> int | None:
-    """Give the bytes a program may take without swapping; None where the system does not tell.
-
-    A container's own limit counts where there is one.
-    """
-    free = _meminfo("MemAvailable") or _pages("SC_AVPHYS_PAGES")
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    if limit is not None and used is not None:
-        # Cached files count as used but are given up when memory is wanted.
-        left = limit - used + (_inactive_file() or 0)
-        return left if free is None else min(free, left)
-    return free
-
-
-def _meminfo(key: str) -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _pages(name: str) -> int | None:
-    try:
-        return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text("ascii"))
-    except (OSError, ValueError):  # "max" is no limit
-        return None
-
-
-def _inactive_file() -> int | None:
-    try:
-        lines = (_CGROUP / "memory.stat").read_text("ascii").splitlines()
-    except OSError:
-        return None
-    found = dict(line.split() for line in lines)
-    return int(found.get("inactive_file", 0)) + int(found.get("active_file", 0))
 
 
 def _processor() -> str:

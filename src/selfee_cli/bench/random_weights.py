@@ -25,15 +25,17 @@ _TRAINED = 2048
 """Tokens of context."""
 
 
-def load_random(name: str, *, device: str, dtype: str, context: int | None) -> Engine:
+def load_random(name: str, *, device: str, dtype: str, quant: str, context: int | None) -> Engine:
     """Return a native engine with random weights of the shape ``name``."""
     from selfee_cli.engine.device import pick_device, pick_dtype
     from selfee_cli.engine.native import NativeEngine
+    from selfee_cli.engine.quant import check_quant
 
+    check_quant(quant)
     checkpoint: Any = RandomCheckpoint(name)
     place = pick_device(device)
-    form = pick_dtype(dtype, place, stored="float16", parameters=checkpoint.parameters)
-    return NativeEngine(checkpoint, device=place, dtype=form, context_length=context)
+    form = pick_dtype(dtype, place, stored="float16", parameters=checkpoint.parameters, quant=quant)
+    return NativeEngine(checkpoint, device=place, dtype=form, quant=quant, context_length=context)
 
 
 def random_peer(name: str, device: str, dtype: str) -> Any:

@@ -7,6 +7,7 @@ import typer
 from selfee_cli.commands.bench_decode import decode
 from selfee_cli.commands.bench_delta import delta
 from selfee_cli.commands.bench_lookup import lookup
+from selfee_cli.commands.bench_perplexity import perplexity
 
 bench = typer.Typer(
     help="""Measure on this machine, each figure beside its limit and its peers, in one run.
@@ -14,5 +15,5 @@ bench = typer.Typer(
     Example: selfee bench delta
     """
 )
-for _command in (delta, decode, lookup):
+for _command in (delta, decode, lookup, perplexity):
     bench.command()(_command)

@@ -61,6 +61,7 @@ def decode(
             random,
             device=model.device,
             dtype=model.dtype,
+            quant=model.quant,
             context=model.context,
             tokens=tokens,
             rounds=rounds,

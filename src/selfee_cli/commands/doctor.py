@@ -62,7 +62,7 @@ def _fits(found: Fitness) -> Table:
             [
                 fit.model,
                 fit.device,
-                fit.dtype,
+                fit.form,
                 byte_text(fit.needed),
                 "yes" if fit.fits else "no",
                 f"{fit.tokens_per_second:.1f}" if fit.fits else "-",

@@ -71,6 +71,10 @@ class ModelFlags(FlagGroup):
         str,
         typer.Option("--dtype", metavar="DTYPE", help="auto, float16, bfloat16 or float32."),
     ] = "auto"
+    quant: Annotated[
+        str,
+        typer.Option("--quant", metavar="QUANT", help="Weights as int8, int4 or fp8; none: not."),
+    ] = "none"
     context: Annotated[
         int | None,
         typer.Option(
@@ -96,13 +100,15 @@ class ModelFlags(FlagGroup):
             engine=self.engine,
             device=self.device,
             dtype=self.dtype,
+            quant=self.quant,
             context_length=self.context,
         )
         with ByteProgress("loading", enabled=not console.quiet) as bar:
             session = load(path, options, started=bar.start, progress=bar.advance)
         about, engine = session.model, session.model.engine
+        form = engine.dtype if engine.quant == "none" else f"{engine.quant} and {engine.dtype}"
         console.explain(
-            f"{path}: {engine.name} engine, {engine.dtype} on {engine.device}, "
+            f"{path}: {engine.name} engine, {form} on {engine.device}, "
             f"{engine.context_length} tokens of context, loaded in {about.load_seconds:.1f} s"
         )
         return session

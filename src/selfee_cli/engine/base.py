@@ -25,6 +25,10 @@ class Engine(ABC):
     vocab_size: int
     device: str
     dtype: str
+    quant: str = "none"
+    """How its weights are held, by the name that ``--quant`` has for it."""
+    weight_bytes: int
+    """Read for a token: the weights of all layers and of the head."""
     parameters: int
 
     def __init__(self) -> None:

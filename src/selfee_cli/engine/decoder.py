@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from selfee_cli.engine.base import Engine
 from selfee_cli.engine.draft_length import WIDTHS, DraftLength
-from selfee_cli.engine.lookup import Drafter
+from selfee_cli.engine.lookup import Drafter, common_prefix
 from selfee_cli.engine.sampling import Sampling, sample
 from selfee_cli.errors import UsageError
 
@@ -58,7 +58,7 @@ class Decoder:
         self._length = DraftLength(engine.device)
         self._ids = list(prompt)
         self._prompt_length = len(prompt)
-        engine.truncate(min(_common_prefix(engine.ids, self._ids), len(self._ids) - 1))
+        engine.truncate(min(common_prefix(engine.ids, self._ids), len(self._ids) - 1))
 
     @property
     def capacity(self) -> int:
@@ -72,7 +72,7 @@ class Decoder:
         draft = self._draft(len(unread))
         logits = self._engine.forward(unread + draft, last=1 + len(draft))
         tokens = sample(logits, self._sampling, position=len(self._ids))
-        held = _common_prefix(draft, tokens)
+        held = common_prefix(draft, tokens)
         self._engine.truncate(len(self._ids) + held)
         self._extend(tokens[: held + 1])
         self._count(len(unread), len(draft), held, self._clock() - began)
@@ -110,12 +110,3 @@ class Decoder:
         if self._drafter is not None:
             self._drafter.cut(kept)
         self._extend(ids)
-
-
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    length = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        length += 1
-    return length

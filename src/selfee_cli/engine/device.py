@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
+from selfee_cli.engine.memory import total_memory
+from selfee_cli.engine.quant import bytes_per_weight
 from selfee_cli.errors import SelfeeError, UsageError
 
 DTYPES = ("auto", "float16", "bfloat16", "float32")
@@ -42,7 +42,9 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_dtype(name: str, device: torch.device, *, stored: str, parameters: int) -> torch.dtype:
+def pick_dtype(
+    name: str, device: torch.device, *, stored: str, parameters: int, quant: str = "none"
+) -> torch.dtype:
     """Return the format that ``--dtype`` names.
 
     ``auto`` on a GPU is the stored format, float16 where that is float32; on a CPU float32, which
@@ -55,9 +57,6 @@ def pick_dtype(name: str, device: torch.device, *, stored: str, parameters: int)
         return dtype
     if device.type != "cpu":
         return torch.bfloat16 if stored == "bfloat16" else torch.float16
-    return torch.float32 if 4 * parameters < 0.7 * total_memory() else torch.bfloat16
-
-
-def total_memory() -> int:
-    """Return the machine's main memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = total_memory()
+    fits = memory is None or bytes_per_weight(quant, torch.float32) * parameters < 0.7 * memory
+    return torch.float32 if fits else torch.bfloat16

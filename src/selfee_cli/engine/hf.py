@@ -42,6 +42,7 @@ class TransformersEngine(Engine):
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
         self._device = device
         self.parameters = self._model.num_parameters()
+        self.weight_bytes = self.parameters * dtype.itemsize
         signature = inspect.signature(inspect.unwrap(self._model.forward)).parameters
         # The cache's keyword changes its name between the supported versions.
         self._keyword = "cache" if "cache" in signature else "past_key_values"

@@ -13,7 +13,9 @@ import torch
 
 from selfee_cli.engine.base import Engine
 from selfee_cli.engine.device import pick_device, pick_dtype
-from selfee_cli.engine.native import NativeEngine, unsupported
+from selfee_cli.engine.native import LlamaConfig, NativeEngine, unsupported
+from selfee_cli.engine.placement import Placement, does_not_fit, footprint, free_memory, place
+from selfee_cli.engine.quant import bytes_per_weight, check_quant
 from selfee_cli.engine.tokenizer import Tokenizer, load_tokenizer
 from selfee_cli.errors import ResourceError, SelfeeError, UsageError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
@@ -33,7 +35,10 @@ class LoadOptions:
     engine: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
+    quant: str = "none"
     context_length: int | None = None
+    stretch: bool = True
+    """Whether positions are scaled where the context is longer than the model was trained for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,7 @@ class LoadedModel:
             "path": str(self.path),
             "parameters": self.engine.parameters,
             "dtype": self.engine.dtype,
+            "quant": self.engine.quant,
             "device": self.engine.device,
             "engine": self.engine.name,
             "context": self.engine.context_length,
@@ -79,13 +85,20 @@ def load_model(
     began = time.perf_counter()
     if options.engine not in ENGINES:
         raise UsageError(f"--engine {options.engine} is unknown", hint=", ".join(ENGINES))
+    check_quant(options.quant)
     with open_checkpoint(path) as checkpoint:
         _refuse_delta(checkpoint)
         tokenizer = load_tokenizer(path)
-        kind = _engine_for(checkpoint, options.engine)
+        kind = _engine_for(checkpoint, options)
         device = pick_device(options.device)
         parameters = checkpoint.parameters
-        dtype = pick_dtype(options.dtype, device, stored=_stored(checkpoint), parameters=parameters)
+        dtype = pick_dtype(
+            options.dtype,
+            device,
+            stored=_stored(checkpoint),
+            parameters=parameters,
+            quant=options.quant,
+        )
         if device.type == "cpu" and parameters < _ONE_THREAD:
             torch.set_num_threads(1)
         fingerprint = sampled_fingerprint(checkpoint)
@@ -93,11 +106,15 @@ def load_model(
         try:
             engine: Engine
             if kind == "native":
+                placement = _place(checkpoint, options, device, dtype)
                 engine = NativeEngine(
                     checkpoint,
-                    device=device,
+                    device=placement[0][0],
                     dtype=dtype,
+                    quant=options.quant,
+                    placement=placement,
                     context_length=options.context_length,
+                    stretch=options.stretch,
                     progress=progress,
                 )
             else:
@@ -107,7 +124,7 @@ def load_model(
                     path, device=device, dtype=dtype, context_length=options.context_length
                 )
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise out_of_memory(device, parameters, dtype) from error
+            raise out_of_memory(device, parameters, dtype, options.quant) from error
     return LoadedModel(
         engine=engine,
         tokenizer=tokenizer,
@@ -117,10 +134,12 @@ def load_model(
     )
 
 
-def out_of_memory(device: torch.device, parameters: int, dtype: torch.dtype) -> ResourceError:
+def out_of_memory(
+    device: torch.device, parameters: int, dtype: torch.dtype, quant: str
+) -> ResourceError:
     """Return the error that says what did not fit where."""
-    gigabytes = parameters * dtype.itemsize / 1e9
-    smaller = "--dtype bfloat16" if dtype.itemsize == 4 else "--device cpu"
+    gigabytes = parameters * bytes_per_weight(quant, dtype) / 1e9
+    smaller = {"none": "--quant int8", "int8": "--quant int4"}.get(quant, "--device cpu")
     return ResourceError(
         f"{gigabytes:.1f} GB of weights and the context do not fit into the memory of {device}",
         hint=f"try {smaller}, or a shorter --context",
@@ -136,8 +155,39 @@ def _refuse_delta(checkpoint: Checkpoint) -> None:
         )
 
 
-def _engine_for(checkpoint: Checkpoint, wanted: str) -> str:
-    reason = unsupported(checkpoint.config)
+def _place(
+    checkpoint: Checkpoint, options: LoadOptions, device: torch.device, dtype: torch.dtype
+) -> Placement:
+    """Choose the devices of the layers: one where it holds them, else all that were not excluded.
+
+    Raises:
+        ResourceError: they hold less than the model needs.
+    """
+    config = LlamaConfig.parse(checkpoint.config)
+    context = options.context_length or config.rope.trained_length
+    devices = [device]
+    if device.type == "cuda" and options.device in ("auto", "cuda"):
+        devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    rooms = [free_memory(each) for each in devices]
+    free = [room for room in rooms if room is not None]
+    if len(free) < len(devices):  # the system does not tell: loading will
+        return [(device, config.layers)]
+    placement = place(footprint(config, dtype, options.quant, context), devices, free)
+    if not placement:
+        where = str(device) if len(devices) == 1 else f"all {len(devices)} GPUs"
+        raise does_not_fit(config, dtype, options.quant, context, where, sum(free))
+    return placement
+
+
+def _engine_for(checkpoint: Checkpoint, options: LoadOptions) -> str:
+    wanted, reason = options.engine, unsupported(checkpoint.config)
+    if options.quant != "none":
+        if wanted == "transformers" or reason is not None:
+            raise UsageError(
+                f"--quant {options.quant} needs the native engine",
+                hint=reason or "leave out --engine transformers",
+            )
+        return "native"
     if wanted == "native" and reason is not None:
         raise SelfeeError(
             f"the native engine cannot run {checkpoint.path}: {reason}",

@@ -177,3 +177,13 @@ class Drafter:
                 break
             match += alive
         self._match[:size] = match
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many ids two sequences begin with alike."""
+    length = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        length += 1
+    return length

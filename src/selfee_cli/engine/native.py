@@ -2,7 +2,8 @@
 
 It covers every checkpoint whose ``config.json`` says ``llama`` in the forms found in the wild:
 grouped-query heads, tied or untied head, scaled rotary embedding. Tensors go from their shards
-straight to the device, one at a time; transformers is not imported.
+straight to the device, one at a time, and are quantised there; transformers is not imported.
+Layers may lie on several devices: the activations, a few kilobytes, go from one to the next.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from selfee_cli.engine.base import Engine
+from selfee_cli.engine.quant import Matrix, Quantiser, head_quant
 from selfee_cli.engine.rope import SUPPORTED, RopeConfig, rope_tables, rotate
+from selfee_cli.engine.static import StaticPasses
 from selfee_cli.errors import SelfeeError
 
 if TYPE_CHECKING:
@@ -78,18 +81,48 @@ def unsupported(config: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer's weights, each (out, in); projections that share an input are one matrix."""
+    """One layer's weights; projections that share an input are one matrix."""
 
     input_norm: torch.Tensor
-    qkv: torch.Tensor
-    o: torch.Tensor
+    qkv: Matrix
+    o: Matrix
     post_norm: torch.Tensor
-    gate_up: torch.Tensor
-    down: torch.Tensor
+    gate_up: Matrix
+    down: Matrix
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the tokens of a pass stand: in a row after what is cached, or at given positions."""
+
+    at: slice | torch.Tensor
+    span: int
+    """Cached tokens that are looked at, those of the pass included."""
+    mask: torch.Tensor | None
+    """(tokens, span), true where a token looks; None where all it may look at is there."""
+
+    @staticmethod
+    def after(past: int, count: int, device: torch.device) -> _Place:
+        mask = None
+        if count > 1 and past:
+            mask = torch.ones(count, past + count, dtype=torch.bool, device=device).tril(past)
+        return _Place(slice(past, past + count), past + count, mask)
+
+    @staticmethod
+    def fixed(positions: torch.Tensor, span: int) -> _Place:
+        columns = torch.arange(span, device=positions.device)
+        return _Place(positions, span, columns <= positions[:, None])
+
+    def store(self, cache: torch.Tensor, values: torch.Tensor) -> None:
+        """Write (heads, tokens, head_dim) where they belong in (heads, capacity, head_dim)."""
+        if isinstance(self.at, slice):
+            cache[:, self.at] = values
+        else:
+            cache.index_copy_(1, self.at, values.to(cache.dtype))
 
 
 class NativeEngine(Engine):
-    """LLaMA on one device, batch one."""
+    """LLaMA, batch one."""
 
     name = "native"
 
@@ -99,42 +132,55 @@ class NativeEngine(Engine):
         *,
         device: torch.device,
         dtype: torch.dtype,
+        quant: str = "none",
+        placement: Sequence[tuple[torch.device, int]] | None = None,
         context_length: int | None = None,
+        stretch: bool = True,
+        static: bool | None = None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Load ``checkpoint``; ``progress`` is called with the bytes of every tensor loaded."""
+        """Load ``checkpoint``.
+
+        Args:
+            checkpoint: A LLaMA that :func:`unsupported` has nothing against.
+            device: Where the embedding and the head lie.
+            dtype: Of activations, cache and what is not quantised.
+            quant: One of :data:`~selfee_cli.engine.quant.QUANTS`.
+            placement: Devices and how many layers each has, in order; None: all on ``device``.
+            context_length: Tokens; None: as trained.
+            stretch: Whether positions are scaled where that is longer than trained.
+            static: Whether narrow passes have fixed shapes; None: on one CUDA device, where they
+                are captured as graphs.
+            progress: Is called with the bytes of every tensor loaded.
+        """
         super().__init__()
         self.config = config = LlamaConfig.parse(checkpoint.config)
         self.context_length = context_length or config.rope.trained_length
         self.vocab_size = config.vocab_size
-        self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
-        self._device, self._dtype = device, dtype
-        load = _Loader(checkpoint, device, dtype, progress)
-        self._embedding = load("model.embed_tokens.weight", (config.vocab_size, config.hidden))
-        self._layers = [_load_layer(load, config, index) for index in range(config.layers)]
+        placement = placement or [(device, config.layers)]
+        self.device = "+".join(dict.fromkeys(str(place) for place, _ in placement))
+        self.dtype, self.quant = str(dtype).removeprefix("torch."), quant
+        self._device = device
+        load = _Loader(checkpoint, device, dtype, quant, progress)
+        ends = (config.vocab_size, config.hidden)
+        self._embedding = load("model.embed_tokens.weight", ends)
+        first, self._blocks = 0, []
+        for place, count in placement:
+            load.device = place
+            self._blocks.append(_Block(load, config, range(first, first + count)))
+            first += count
+        load.device = device
         self._norm = load("model.norm.weight", (config.hidden,))
-        self._head = (
-            self._embedding
-            if config.tied
-            else load("lm_head.weight", (config.vocab_size, config.hidden))
-        )
+        head = self._embedding if config.tied else load("lm_head.weight", ends)
+        self._head = Quantiser(head_quant(quant))(head)
         self.parameters = load.parameters
-        rope = config.rope.stretched(self.context_length)
-        self._cos, self._sin = rope_tables(rope, self.context_length, dtype=dtype, device=device)
-        self._cache = self._new_cache(min(_FIRST_CAPACITY, self.context_length))
-
-    def _new_cache(self, capacity: int) -> torch.Tensor:
-        c = self.config
-        shape = (c.layers, 2, c.kv_heads, capacity, c.head_dim)
-        return torch.zeros(shape, dtype=self._dtype, device=self._device)
-
-    def _reserve(self, total: int) -> None:
-        """Make the cache hold ``total`` tokens, keeping what it holds."""
-        capacity = self._cache.shape[3]
-        if total > capacity:
-            grown = self._new_cache(min(self.context_length, max(total, 2 * capacity)))
-            grown[:, :, :, :capacity] = self._cache
-            self._cache = grown
+        self.weight_bytes = self._head.nbytes + sum(block.nbytes for block in self._blocks)
+        rope = config.rope.stretched(self.context_length) if stretch else config.rope
+        if static is None:
+            static = device.type == "cuda" and len(self._blocks) == 1
+        for block in self._blocks:
+            block.open(rope, self.context_length, whole=static)
+        self._static = StaticPasses(self._fixed, device, self.context_length) if static else None
 
     def _truncate(self, length: int) -> None:
         pass  # the length is all there is to it: later writes go over the rest
@@ -142,30 +188,75 @@ class NativeEngine(Engine):
     @torch.inference_mode()
     def _forward(self, ids: Sequence[int], last: int) -> torch.Tensor:
         past = len(self.ids)
-        self._reserve(past + len(ids))
+        if self._static is not None and self._static.takes(past, len(ids)):
+            return self._static(ids, past)[-last:].clone()  # the next pass writes over it
+        for block in self._blocks:
+            block.reserve(past + len(ids))
         tokens = torch.tensor(ids, device=self._device)
         hidden: list[torch.Tensor] = []
         for start in range(0, len(ids), _PREFILL_CHUNK):
             chunk = tokens[start : start + _PREFILL_CHUNK]
-            hidden.append(self._hidden(chunk, past + start))
-        tail = torch.cat(hidden)[-last:] if len(hidden) > 1 else hidden[0][-last:]
-        tail = F.rms_norm(tail, (self.config.hidden,), self._norm, self.config.eps)
-        return F.linear(tail, self._head)
+            x = F.embedding(chunk, self._embedding)
+            for block in self._blocks:
+                place = _Place.after(past + start, len(chunk), block.device)
+                x = block(x.to(block.device), place)
+            hidden.append(x.to(self._device))
+        return self._logits(torch.cat(hidden)[-last:] if len(hidden) > 1 else hidden[0][-last:])
 
-    def _hidden(self, tokens: torch.Tensor, past: int) -> torch.Tensor:
-        """Run the layers over (tokens,) ids that follow ``past`` cached ones: (tokens, hidden)."""
-        c, n = self.config, len(tokens)
-        cos, sin = self._cos[past : past + n], self._sin[past : past + n]
-        mask = None
-        if n > 1 and past:
-            mask = torch.ones(n, past + n, dtype=torch.bool, device=self._device).tril(past)
+    def _fixed(self, tokens: torch.Tensor, positions: torch.Tensor, span: int) -> torch.Tensor:
+        """Return the logits of every token of a pass of fixed shape."""
         x = F.embedding(tokens, self._embedding)
+        place = _Place.fixed(positions, span)
+        for block in self._blocks:
+            x = block(x, place)
+        return self._logits(x)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        return self._head(F.rms_norm(x, (self.config.hidden,), self._norm, self.config.eps))
+
+
+class _Block:
+    """Layers in a row on one device, with their keys and values."""
+
+    def __init__(self, load: _Loader, config: LlamaConfig, layers: range) -> None:
+        self.device, self._dtype = load.device, load.dtype
+        self._config = config
+        self._layers = [load.layer(config, index) for index in layers]
+        self.nbytes = sum(part.nbytes for layer in self._layers for part in vars(layer).values())
+
+    def open(self, rope: RopeConfig, context_length: int, *, whole: bool) -> None:
+        """Make the tables of a context's positions, and a cache for its beginning or all of it."""
+        self._context_length = context_length
+        self._cos, self._sin = rope_tables(
+            rope, context_length, dtype=self._dtype, device=self.device
+        )
+        self._cache = self._new_cache(
+            context_length if whole else min(_FIRST_CAPACITY, context_length)
+        )
+
+    def reserve(self, total: int) -> None:
+        """Make the cache hold ``total`` tokens, keeping what it holds."""
+        capacity = self._cache.shape[3]
+        if total > capacity:
+            grown = self._new_cache(min(self._context_length, max(total, 2 * capacity)))
+            grown[:, :, :, :capacity] = self._cache
+            self._cache = grown
+
+    def _new_cache(self, capacity: int) -> torch.Tensor:
+        c = self._config
+        shape = (len(self._layers), 2, c.kv_heads, capacity, c.head_dim)
+        return torch.zeros(shape, dtype=self._dtype, device=self.device)
+
+    def __call__(self, x: torch.Tensor, place: _Place) -> torch.Tensor:
+        """Run the layers over (tokens, hidden)."""
+        c = self._config
+        cos, sin = self._cos[place.at], self._sin[place.at]
         for layer, cache in zip(self._layers, self._cache, strict=True):
             normed = F.rms_norm(x, (c.hidden,), layer.input_norm, c.eps)
-            x = x + self._attend(normed, layer, cache, cos, sin, past, mask)
+            x = x + self._attend(normed, layer, cache, cos, sin, place)
             normed = F.rms_norm(x, (c.hidden,), layer.post_norm, c.eps)
-            gate, up = F.linear(normed, layer.gate_up).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
+            gate, up = layer.gate_up(normed).chunk(2, dim=-1)
+            x = x + layer.down(F.silu(gate) * up)
         return x
 
     def _attend(
@@ -175,48 +266,70 @@ class NativeEngine(Engine):
         cache: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
-        past: int,
-        mask: torch.Tensor | None,
+        place: _Place,
     ) -> torch.Tensor:
-        c, n = self.config, len(x)
-        fused = F.linear(x, layer.qkv).view(n, c.heads + 2 * c.kv_heads, c.head_dim)
+        c, n = self._config, len(x)
+        fused = layer.qkv(x).view(n, c.heads + 2 * c.kv_heads, c.head_dim)
         turned, v = fused.transpose(0, 1).split((c.heads + c.kv_heads, c.kv_heads))
         q, k = rotate(turned, cos, sin).split((c.heads, c.kv_heads))
-        cache[0, :, past : past + n] = k
-        cache[1, :, past : past + n] = v
-        keys, values = cache[:, :, : past + n]  # (kv_heads, past + n, head_dim) each
+        place.store(cache[0], k)
+        place.store(cache[1], v)
+        keys, values = cache[:, :, : place.span]  # (kv_heads, span, head_dim) each
         out = F.scaled_dot_product_attention(
             q[None],
             keys[None],
             values[None],
-            attn_mask=mask,
-            is_causal=mask is None and n > 1,
+            attn_mask=place.mask,
+            is_causal=place.mask is None and n > 1,
             enable_gqa=c.heads != c.kv_heads,
         )
-        return F.linear(out[0].transpose(0, 1).reshape(n, -1), layer.o)
+        return layer.o(out[0].transpose(0, 1).reshape(n, -1))
 
 
 class _Loader:
-    """Brings tensors from a checkpoint to the device, checked against the config."""
+    """Brings tensors from a checkpoint to a device, checked against the config."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         device: torch.device,
         dtype: torch.dtype,
+        quant: str,
         progress: Callable[[int], None],
     ) -> None:
-        self._checkpoint, self._device, self._dtype = checkpoint, device, dtype
-        self._progress = progress
+        self.device, self.dtype = device, dtype
         self.parameters = 0
+        self._checkpoint, self._progress = checkpoint, progress
+        self._quantise = Quantiser(quant)
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Return one tensor of the given shape."""
-        out = torch.empty(shape, dtype=self._dtype, device=self._device)
-        self.into(out, name)
+        out = torch.empty(shape, dtype=self.dtype, device=self.device)
+        self._into(out, name)
         return out
 
-    def into(self, out: torch.Tensor, name: str) -> None:
+    def layer(self, c: LlamaConfig, index: int) -> _Layer:
+        """Return the layer ``index``, quantised."""
+        at = f"model.layers.{index}."
+        q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
+        attention = {"q_proj": q, "k_proj": kv, "v_proj": kv}
+        return _Layer(
+            input_norm=self(f"{at}input_layernorm.weight", (c.hidden,)),
+            qkv=self._matrix(f"{at}self_attn", attention, c.hidden),
+            o=self._matrix(f"{at}self_attn", {"o_proj": c.hidden}, q),
+            post_norm=self(f"{at}post_attention_layernorm.weight", (c.hidden,)),
+            gate_up=self._matrix(f"{at}mlp", {"gate_proj": c.mlp, "up_proj": c.mlp}, c.hidden),
+            down=self._matrix(f"{at}mlp", {"down_proj": c.hidden}, c.mlp),
+        )
+
+    def _matrix(self, at: str, rows: Mapping[str, int], columns: int) -> Matrix:
+        """Return projections of one input, stacked: rows by name."""
+        out = torch.empty(sum(rows.values()), columns, dtype=self.dtype, device=self.device)
+        for name, part in zip(rows, out.split(list(rows.values())), strict=True):
+            self._into(part, f"{at}.{name}.weight")
+        return self._quantise(out)
+
+    def _into(self, out: torch.Tensor, name: str) -> None:
         """Fill ``out``, a contiguous tensor on the device, with the tensor ``name``."""
         info = self._checkpoint.tensors.get(name)
         if info is None:
@@ -233,26 +346,3 @@ class _Loader:
         out.copy_(raw.view(getattr(torch, info.dtype.torch_name)))
         self.parameters += out.numel()
         self._progress(raw.nbytes)
-
-
-def _load_layer(load: _Loader, c: LlamaConfig, index: int) -> _Layer:
-    at = f"model.layers.{index}."
-    q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
-
-    def fused(names: Sequence[str], rows: Sequence[int]) -> torch.Tensor:
-        out = torch.empty(sum(rows), c.hidden, dtype=load._dtype, device=load._device)
-        for name, part in zip(names, out.split(list(rows)), strict=True):
-            load.into(part, f"{at}{name}.weight")
-        return out
-
-    return _Layer(
-        input_norm=load(f"{at}input_layernorm.weight", (c.hidden,)),
-        qkv=fused(
-            ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-            (q, kv, kv),
-        ),
-        o=load(f"{at}self_attn.o_proj.weight", (c.hidden, q)),
-        post_norm=load(f"{at}post_attention_layernorm.weight", (c.hidden,)),
-        gate_up=fused(("mlp.gate_proj", "mlp.up_proj"), (c.mlp, c.mlp)),
-        down=load(f"{at}mlp.down_proj.weight", (c.hidden, c.mlp)),
-    )

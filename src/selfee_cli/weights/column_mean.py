@@ -33,14 +33,14 @@ class ColumnMean:
 
     def add(self, rows: Floats) -> None:
         """Take the next rows, of shape (n, columns)."""
-        has_tail = self._grouped < rows.shape[1]
-        for row in rows:
-            self._body.add(row[: self._grouped])
-            if has_tail and self._seen < self._rows - self._rows % _LANES:
-                self._lanes[self._seen % _LANES].add(row[self._grouped :])
-            elif has_tail:
-                self._late.append(row[self._grouped :].copy())
-            self._seen += 1
+        self._body.add_rows(rows[:, : self._grouped])
+        if self._grouped < rows.shape[1]:
+            for at, row in enumerate(rows[:, self._grouped :], self._seen):
+                if at < self._rows - self._rows % _LANES:
+                    self._lanes[at % _LANES].add(row)
+                else:
+                    self._late.append(row.copy())
+        self._seen += len(rows)
 
     def mean(self) -> Floats:
         """Give the mean, of shape (columns,), once every row was added."""
@@ -63,10 +63,27 @@ class _Cascade:
         self._sums = np.zeros((_LEVELS, columns), np.float32)
         self._seen = 0
 
+    def add_rows(self, rows: Floats) -> None:
+        """Take rows; whole steps at once, since numpy adds along axis 0 one row after the other."""
+        step, at = 1 << self._power, 0
+        while at < len(rows):
+            if self._seen % step == 0 and at + step <= len(rows):
+                self._sums[0] += np.add.reduce(rows[at : at + step], axis=0)
+                self._seen += step
+                self._spill()
+                at += step
+            else:
+                self.add(rows[at])
+                at += 1
+
     def add(self, row: Floats) -> None:
-        sums = self._sums
-        sums[0] += row
+        self._sums[0] += row
         self._seen += 1
+        self._spill()
+
+    def _spill(self) -> None:
+        """Move full accumulators into the next ones."""
+        sums = self._sums
         step_mask = (1 << self._power) - 1
         if self._seen & step_mask:
             return

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from selfee_cli.errors import NotFoundError, UsageError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
@@ -21,25 +21,26 @@ from selfee_cli.weights.releases import known_release
 from selfee_cli.weights.storage import TensorInfo
 from selfee_cli.weights.writer import SHARD_SIZE, ShardPlan, plan_shards
 
-__all__ = ["VOCABULARY", "DeltaPlan", "describe_delta", "plan_delta"]
+__all__ = ["VOCABULARY", "DeltaPlan", "PairPlan", "describe_delta", "plan_delta"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeltaPlan:
+class PairPlan:
     """A checked pair of checkpoints and the files that will come of it."""
 
+    work: ClassVar[str]
+    """What is done with the pair."""
+
     base: Path
-    delta: Path
-    size: str
-    """As people call it: ``7B``, or the layers and the hidden size."""
     dtype: DType
+    """What comes of it is stored as this."""
     tensors: tuple[TensorInfo, ...]
     """Of the result, in the order they are written."""
     shards: tuple[ShardPlan, ...]
     config: Mapping[str, Any]
-    """``config.json`` of the delta."""
+    """``config.json`` that the result's is made from."""
     origins: Mapping[str, Origin]
-    """``"base"`` and ``"delta"``."""
+    """By role, ``"base"`` first."""
     input_bytes: int
     stamps: tuple[tuple[str, int, int], ...]
     """Path, size and time of change (ns) of every input file."""
@@ -56,12 +57,23 @@ class DeltaPlan:
 
     def key(self) -> str:
         """Name the work by its inputs and outputs: what another run may go on with."""
-        digest = hashlib.sha256(json.dumps([self.stamps, self.dtype.value]).encode())
+        digest = hashlib.sha256(json.dumps([self.work, self.stamps, self.dtype.value]).encode())
         for origin in self.origins.values():
             digest.update(origin.fingerprint.encode())
         for shard in self.shards:
             digest.update(shard.head)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaPlan(PairPlan):
+    """Base and delta, and the tuned model that will come of them."""
+
+    work = "apply-delta"
+
+    delta: Path
+    size: str
+    """As people call it: ``7B``, or the layers and the hidden size."""
 
 
 def plan_delta(

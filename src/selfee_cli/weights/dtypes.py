@@ -92,6 +92,11 @@ class Codec:
         # An array, because numpy vectorises `maximum` of two arrays but not of array and scalar.
         self._floor = np.full(capacity, _LEAST_NORMAL, np.float32)
 
+    @staticmethod
+    def scratch_bytes(capacity: int) -> int:
+        """Give the bytes of the scratch space for ``capacity`` elements."""
+        return 3 * 4 * capacity
+
     def decode(self, raw: Raw, dtype: DType, out: Floats) -> None:
         """Write the float32 values of ``raw`` into ``out``; exact for every bit pattern."""
         bits = out.view(_U32)
@@ -110,6 +115,8 @@ class Codec:
 
     def encode(self, values: Floats, dtype: DType, out: Raw) -> float:
         """Round ``values`` into ``out`` and return the largest magnitude among them.
+
+        ``out`` may lie at the front of the values' own memory, which then hold nothing.
 
         The result is NaN where any value is NaN: ``encode(...) < dtype.overflow`` is true just when
         everything in ``out`` is finite.
@@ -157,10 +164,10 @@ class Codec:
         np.add(rounded, _U32(0x7FFF), out=rounded)
         np.add(rounded, bits, out=rounded)
         np.right_shift(rounded, _U32(16), out=rounded)
-        np.copyto(out, rounded, casting="unsafe")
         if is_nan:
             where = np.isnan(values)
-            out[where] = ((bits[where] >> _U32(16)) | _U32(0x40)).astype(_U16)  # quiet, same sign
+            rounded[where] = (bits[where] >> _U32(16)) | _U32(0x40)  # quiet, same sign
+        np.copyto(out, rounded, casting="unsafe")
 
 
 def byte_view(raw: Raw) -> memoryview:

@@ -15,7 +15,7 @@ from selfee_cli.weights.delta_plan import DeltaPlan
 from selfee_cli.weights.disk import free_space, staging_of
 from selfee_cli.weights.dtypes import Codec, DType, byte_view
 from selfee_cli.weights.journal import finished_bytes
-from selfee_cli.weights.write_behind import DEPTH
+from selfee_cli.weights.write_behind import WriteBehind
 
 _INTERPRETER = 32 << 20
 """Bytes that Python and numpy take by themselves, about."""
@@ -62,7 +62,9 @@ def forecast(plan: DeltaPlan, out: Path | str) -> Forecast:
         output_bytes=plan.output_bytes,
         finished_bytes=finished,
         free_bytes=free_space(out),
-        memory_bytes=_INTERPRETER + Adder.scratch_bytes(capacity) + DEPTH * 4 * capacity,
+        memory_bytes=_INTERPRETER
+        + Adder.scratch_bytes(capacity)
+        + WriteBehind.scratch_bytes(capacity),
         seconds=left * plan.parameters * _seconds_per_element(plan.dtype),
     )
 

@@ -177,7 +177,7 @@ def _write_shards(
         with ShardWriter(directory, plan.shards, journal) as writer:
             subtractor = Subtractor(base, tuned, plan, corrections)
             due = {info.name for info in writer.due}
-            with WriteBehind(writer, subtractor.capacity * plan.dtype.itemsize) as pipe:
+            with WriteBehind(writer, subtractor.capacity) as pipe:
                 different = {
                     info: _subtract_tensor(
                         subtractor, info, pipe, write=info.name in due, progress=progress

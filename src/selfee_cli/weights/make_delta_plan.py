@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
-from selfee_cli.weights.delta_plan import origin_of, stamps_of
+from selfee_cli.weights.delta_plan import PairPlan, origin_of, stamps_of
 from selfee_cli.weights.dtypes import DType
 from selfee_cli.weights.identity import describe_delta
-from selfee_cli.weights.manifest import Origin
 from selfee_cli.weights.pairing import check_shapes
 from selfee_cli.weights.sidecars import COPIED, TOKENIZER, named_files, stored_config
 from selfee_cli.weights.storage import TensorInfo
-from selfee_cli.weights.writer import SHARD_SIZE, ShardPlan, plan_shards
+from selfee_cli.weights.writer import SHARD_SIZE, plan_shards
 
 
 @dataclass(frozen=True, kw_only=True)
-class MakePlan:
-    """A checked pair of checkpoints and the delta that will come of it."""
+class MakePlan(PairPlan):
+    """Base and tuned model, and the delta that will come of them."""
 
-    base: Path
+    work = "make-delta"
+
     tuned: Path
-    dtype: DType
-    """The delta is stored as this."""
     tuned_dtype: DType
     """The tuned weights are; float32 where theirs are of several types."""
     exact: bool
     """Whether a correction is made."""
-    tensors: tuple[TensorInfo, ...]
-    """Of the delta, in the order they are written."""
-    shards: tuple[ShardPlan, ...]
-    config: Mapping[str, Any]
-    """``config.json`` of the delta: the tuned model's, with the delta's type and vocabulary."""
     sidecars: tuple[Path, ...]
     """Small files of the tuned model, to be copied as they are."""
-    origins: Mapping[str, Origin]
-    """``"base"`` and ``"tuned"``."""
-    input_bytes: int
-    stamps: tuple[tuple[str, int, int], ...]
-    """Path, size and time of change (ns) of every input file."""
-
-    @property
-    def output_bytes(self) -> int:
-        """Size of the shards."""
-        return sum(shard.nbytes for shard in self.shards)
-
-    @property
-    def parameters(self) -> int:
-        """Elements of the delta."""
-        return sum(info.size for info in self.tensors)
-
-    def key(self) -> str:
-        """Name the work by its inputs and outputs: what another run may go on with."""
-        digest = hashlib.sha256(json.dumps(["make-delta", self.stamps]).encode())
-        for shard in self.shards:
-            digest.update(shard.head)
-        return digest.hexdigest()
 
 
 def plan_make_delta(

@@ -61,8 +61,7 @@ def _compare(
     adder.begin(info.name)
     correction.begin(info)
     for start, stop in row_ranges(info, CHUNK):
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = adder.add(info.name, start, stop)
+        total = adder.add(info.name, start, stop)
         rounded = out[: total.size]
         if not adder.codec.encode(total, info.dtype, rounded) < info.dtype.overflow:
             raise MismatchError(
