@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
 from selfee_cli.protocol.prompt import render_prompt
-from selfee_cli.tiny import export, tasks
+from selfee_cli.tiny import tasks
 from selfee_cli.tiny.decode import Plan, Written, write_answers, write_chains
-from selfee_cli.tiny.evaluate import Tally, held_out_tasks, main, measure, table
+from selfee_cli.tiny.evaluate import Tally, held_out_tasks, measure
 from selfee_cli.tiny.network import new_model
 from selfee_cli.tiny.recipe import Shape
 from selfee_cli.tiny.vocabulary import EOS, Vocabulary
@@ -43,20 +42,6 @@ def test_a_tally_counts_alarms_misses_and_flips() -> None:
     assert (tally.alarms, tally.judged_right) == (1, 1)
     assert (tally.misses, tally.judged_wrong) == (1, 3)
     assert (tally.flips, tally.kept) == (1, 1)
-
-
-def test_the_table_sums_the_families() -> None:
-    chosen = held_out_tasks(2, ("addition", "other"))
-    tallies = []
-    for _ in range(2):
-        found: dict[str, Tally] = {}
-        for task in chosen:
-            chain = Written(ids=[1], answers=[task.answer], needed=[False])
-            found.setdefault(task.family, Tally()).add(task, chain)
-        tallies.append(found)
-    lines = table(*tallies).splitlines()
-    assert lines[2].startswith("| addition | 100.0 | 100.0 | 0.0 of 4 | - of 0 |")
-    assert lines[-1].startswith("| all | 100.0 | 100.0 | 0.0 of 8 |")
 
 
 def test_held_out_questions_are_the_same_each_time() -> None:
@@ -91,24 +76,3 @@ def test_enforced_chains_go_on_as_long_as_asked(vocabulary: Vocabulary) -> None:
         assert len(chain.answers) == 3
         assert "\n\n### Revision 2:\n" in vocabulary.decode(chain.ids)
     assert measure(model, vocabulary, chosen, plan)["addition"].right == [0, 0, 0]
-
-
-def test_the_command_prints_a_table(
-    tmp_path: Path, vocabulary: Vocabulary, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.manual_seed(3)
-    shape = Shape(hidden=32, layers=1, heads=2, mlp=48)
-    export.write_base(
-        tmp_path, shape, export.halve(new_model(shape).state_dict()), vocabulary.model
-    )
-    asked = ["--count", "1", "--enforced", "1", "--families", "addition", "--temperature", "0"]
-    assert main(["--model", str(tmp_path), "--threads", "1", *asked]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "temperature 0.0, 1 questions a family, percent"
-    assert lines[1].startswith("| family | after 0 | after 1 | autonomous |")
-    assert lines[-2].startswith("| all | 0.0 | 0.0 |")
-
-
-def test_the_command_refuses_to_run_without_a_model() -> None:
-    with pytest.raises(SystemExit):
-        main([])

@@ -8,6 +8,7 @@ from selfee_cli.commands.bench_decode import decode
 from selfee_cli.commands.bench_delta import delta
 from selfee_cli.commands.bench_lookup import lookup
 from selfee_cli.commands.bench_perplexity import perplexity
+from selfee_cli.commands.bench_revisions import revisions
 
 bench = typer.Typer(
     help="""Measure on this machine, each figure beside its limit and its peers, in one run.
@@ -15,5 +16,5 @@ bench = typer.Typer(
     Example: selfee bench delta
     """
 )
-for _command in (delta, decode, lookup, perplexity):
+for _command in (delta, decode, lookup, perplexity, revisions):
     bench.command()(_command)

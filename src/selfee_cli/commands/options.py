@@ -237,6 +237,18 @@ def read_text(value: str) -> str:
         raise SelfeeError(f"cannot read {path} as UTF-8 text: {error}") from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a small file that the user named; what stood there is replaced.
+
+    Raises:
+        SelfeeError: it cannot be written.
+    """
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise SelfeeError(f"cannot write {path}: {error.strerror}") from error
+
+
 def read_stdin() -> str:
     """Return standard input as text, stray bytes replaced."""
     return sys.stdin.buffer.read().decode("utf-8", "replace")

@@ -121,15 +121,15 @@ class _Chain:
 
     def _items(self, items: Items, *, right: float, wrong: float) -> None:
         """Write an answer's text."""
-        task = self.task
+        task, number = self.task, self.mix.weights.number
         self.segments.append((task.lead, 1.0))
         if task.family == "other":
             return
         for at, item in enumerate(items):
             if not task.is_sum:
-                self.segments.append((f" {at + 1}.", 1.0))
+                self.segments.append((f" {at + 1}.", number))
             self.segments.append((f" {item}", right if item == task.items[at] else wrong))
-        self.segments.append((".", 1.0))
+        self.segments.append((".", number))
 
     def _feedback(self, items: Items, *, last: bool) -> bool:
         """Write a feedback; return whether a revision follows."""

@@ -30,6 +30,8 @@ class Weights:
     """How much each part of a check counts in the loss."""
 
     plain: float = 1.0
+    number: float = 1.0
+    """Of what stands before an item and after the last: it says how many items there are."""
     opening: float = 3.0
     given: float = 1.0
     given_wrong: float = 6.0
@@ -155,10 +157,10 @@ def rewrite(
     segments: list[Segment] = [(task.lead, weights.plain)]
     for at, (old, new, true) in enumerate(zip(before, after, task.items, strict=True)):
         if not task.is_sum:
-            segments.append((f" {at + 1}.", weights.plain))
+            segments.append((f" {at + 1}.", weights.number))
         weight = weights.kept if old == new else weights.corrected
         segments.append((f" {new}", weight if new == true else 0.0))
-    segments.append((".", weights.plain))
+    segments.append((".", weights.number))
     return segments
 
 

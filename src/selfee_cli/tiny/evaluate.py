@@ -1,14 +1,9 @@
-"""Measure a model on held-out questions: answers, revisions and verdicts, family by family.
-
-``python -m selfee_cli.tiny.evaluate --model DIR`` prints a table.
-"""
+"""Counting what a model's chains on held-out questions did, family by family."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import random
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -140,51 +135,6 @@ def _hits(model: Any, texts: Sequence[tuple[list[int], list[float]]]) -> list[tu
     return list(zip(weights[counted].tolist(), hits[counted].tolist(), strict=True))
 
 
-def share(part: int, whole: int) -> str:
-    """Return a percentage, or a dash where there is nothing to count."""
-    return f"{100 * part / whole:.1f}" if whole else "-"
-
-
-def table(forced: dict[str, Tally], free: dict[str, Tally]) -> str:
-    """Return a Markdown table of enforced and autonomous chains by family."""
-    families = list(forced)
-    for tallies in (forced, free):
-        total = Tally()
-        for family in families:
-            total.merge(tallies[family])
-        tallies["all"] = total
-    revisions = range(len(forced["all"].right))
-    head = [
-        "family",
-        *(f"after {k}" for k in revisions),
-        "autonomous",
-        "false alarms",
-        "misses",
-        "flips",
-        "well-formed",
-        "longest",
-    ]
-    lines = [head, ["---"] * len(head)]
-    for family in [*families, "all"]:
-        a, b = forced[family], free[family]
-        both = Tally()
-        both.merge(a)
-        both.merge(b)
-        lines.append(
-            [
-                family,
-                *(share(a.right[k], a.chains) for k in revisions),
-                share(b.final, b.chains),
-                f"{share(both.alarms, both.judged_right)} of {both.judged_right}",
-                f"{share(both.misses, both.judged_wrong)} of {both.judged_wrong}",
-                f"{share(both.flips, both.kept)} of {both.kept}",
-                share(both.well_formed, both.chains),
-                str(both.longest),
-            ]
-        )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def load(folder: Path) -> tuple[Any, Vocabulary]:
     """Load a model folder in float32."""
     from transformers import LlamaForCausalLM
@@ -193,39 +143,3 @@ def load(folder: Path) -> tuple[Any, Vocabulary]:
     logging.disable_progress_bar()
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model.eval(), Vocabulary.load(folder / "tokenizer.model")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of ``python -m selfee_cli.tiny.evaluate``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="a folder of tuned weights")
-    parser.add_argument("--count", type=int, default=60, help="held-out questions a family")
-    parser.add_argument("--enforced", type=int, default=3, help="revisions at least")
-    parser.add_argument("--temperature", type=float, nargs="+", default=[0.7, 0.0])
-    parser.add_argument("--families", nargs="+", default=list(tasks.FAMILIES))
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    model, vocabulary = load(options.model)
-    chosen = held_out_tasks(options.count, options.families, options.seed)
-    for temperature in options.temperature:
-        free = Plan(temperature=temperature, seed=options.seed)
-        forced = Plan(
-            temperature=temperature,
-            seed=options.seed + 1,
-            enforced=options.enforced,
-            at_most=options.enforced,
-        )
-        text = table(
-            measure(model, vocabulary, chosen, forced), measure(model, vocabulary, chosen, free)
-        )
-        sys.stdout.write(
-            f"temperature {temperature}, {options.count} questions a family, percent\n{text}\n\n"
-        )
-        sys.stdout.flush()
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

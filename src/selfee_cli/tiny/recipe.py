@@ -1,8 +1,7 @@
 """How the small model is trained: the stages in order, as data.
 
 Comparisons and facts come first (base), whole chains after them (tuned), and in the last
-stages part of the chains begin with what the model itself writes. All loss weights are those
-of the end from the start.
+stages part of the chains begin with what the model itself writes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 
 from selfee_cli.tiny import chains, drills, tasks
 from selfee_cli.tiny.chains import ChainMix, Own
-from selfee_cli.tiny.checks import Segment
+from selfee_cli.tiny.checks import Segment, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +26,16 @@ class Shape:
     context: int = 2048
 
 
+SHARES = {
+    "addition": 0.24,
+    "subtraction": 0.24,
+    "counting": 0.26,
+    "sequence": 0.16,
+    "other": 0.10,
+}
+"""How often each family occurs among chains."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A stretch of training.
@@ -37,6 +46,7 @@ class Stage:
     ``facts``, ``body``, ``plain``, ``chain`` and ``own``. ``redraw`` is how many million tokens
     the model's own answers are used for. With ``until`` the stage ends as soon as a reading
     predicts that percentage of a part (see :func:`~selfee_cli.tiny.evaluate.drilled`).
+    ``shares`` says how often each family occurs among chains.
     """
 
     name: str
@@ -49,6 +59,7 @@ class Stage:
     redraw: float = 0.8
     until: tuple[str, float] | None = None
     warm_up: float = 0.0
+    shares: dict[str, float] = field(default_factory=lambda: SHARES)
 
 
 STAGES = (
@@ -114,7 +125,7 @@ STAGES = (
     ),
     Stage(
         name="tuned-2",
-        tokens=2.6,
+        tokens=2.2,
         rate=(0.005, 0.004),
         batch=2048,
         mix={"chain": 0.82, "body": 0.08, "facts": 0.07, "comparisons": 0.03},
@@ -124,35 +135,35 @@ STAGES = (
     # reads only those says "wrong" without looking.
     Stage(
         name="tuned-3",
-        tokens=1.2,
+        tokens=1.0,
         rate=(0.004, 0.002),
         batch=2048,
         mix={"chain": 0.55, "own": 0.30, "body": 0.08, "facts": 0.07},
         redraw=0.6,
     ),
+    # Sums are good by now: lists, their lengths and the true item beside a wrong one are not.
     Stage(
         name="tuned-4",
-        tokens=1.6,
-        rate=(0.002, 0.0001),
+        tokens=4.0,
+        rate=(0.003, 0.0001),
         batch=2048,
-        mix={"chain": 0.50, "own": 0.40, "body": 0.06, "facts": 0.04},
-        redraw=0.8,
+        mix={"chain": 0.50, "own": 0.22, "plain": 0.12, "body": 0.09, "facts": 0.07},
+        chain=ChainMix(weights=Weights(number=4.0, true_beside_wrong=6.0)),
+        redraw=1.4,
+        shares={
+            "addition": 0.15,
+            "subtraction": 0.15,
+            "counting": 0.37,
+            "sequence": 0.24,
+            "other": 0.09,
+        },
     ),
 )
 
-SHARES = {
-    "addition": 0.24,
-    "subtraction": 0.24,
-    "counting": 0.26,
-    "sequence": 0.16,
-    "other": 0.10,
-}
-"""How often each family occurs among chains."""
 
-
-def draw_task(rng: random.Random) -> tasks.Task:
-    """Return a task of the training part, families as in :data:`SHARES`."""
-    return tasks.draw(rng, rng.choices(list(SHARES), list(SHARES.values()))[0])
+def draw_task(rng: random.Random, shares: dict[str, float]) -> tasks.Task:
+    """Return a task of the training part, families by ``shares``."""
+    return tasks.draw(rng, rng.choices(list(shares), list(shares.values()))[0])
 
 
 def text(
@@ -171,7 +182,7 @@ def text(
     if kind == "plain":
         return drills.plain(rng, rng.choice(tasks.FAMILIES)), 1.0
     chosen = rng.choice(own) if kind == "own" and own else None
-    task = chosen.task if chosen else draw_task(rng)
+    task = chosen.task if chosen else draw_task(rng, stage.shares)
     segments = chains.build(rng, task, mix, chosen)
     whole = segments[-1][0] == chains.NOT_NEEDED  # a chain cut short does not end there
     return segments, mix.weights.verdict if whole else 0.0

@@ -174,7 +174,7 @@ class Training:
         for count, enforced in ((self.options.own_answers, 0), (self.options.own_chains, 2)):
             chosen: list[Task] = []
             while len(chosen) < count:
-                task = recipe.draw_task(rng)
+                task = recipe.draw_task(rng, self.stages[self.at].shares)
                 if task.family != "other":
                     chosen.append(task)
             plan = Plan(enforced=enforced, temperature=0.8, seed=seed)

@@ -1,0 +1,134 @@
+"""``selfee bench revisions``: does a model get better by revising?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfee_cli.commands import options as opt
+from selfee_cli.ui.console import console
+
+if TYPE_CHECKING:
+    from selfee_cli.tiny.revisions import Group, Groups
+    from selfee_cli.ui.table import Table
+
+
+@opt.command
+def revisions(
+    *,
+    model: Annotated[
+        str, typer.Option("--model", envvar="SELFEE_MODEL", metavar="PATH|tiny", help="A model.")
+    ] = "tiny",
+    questions: Annotated[
+        int, typer.Option("--questions", metavar="N", min=1, help="Held-out ones of each family.")
+    ] = 200,
+    temperature: Annotated[
+        list[float] | None,
+        typer.Option("--temperature", metavar="T", help="Repeat for several; default: 0.7 and 0."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", min=1, help="Chains of each question.")
+    ] = 3,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the figures as well.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one object.")] = (
+        False
+    ),
+) -> None:
+    """Grade chains on questions the bundled model never saw, after 0 to 6 revisions.
+
+    Beside them stands a control that answers anew instead of revising. Sums, differences,
+    counting, sequences, and questions out of reach; any model may try them.
+
+    Example: selfee bench revisions --svg revisions.svg
+    """
+    from selfee_cli.api import resolve_model
+    from selfee_cli.tiny.evaluate import load
+    from selfee_cli.tiny.revisions import Study, run
+    from selfee_cli.ui.table import show_table
+
+    network, vocabulary = load(resolve_model(model, say=console.say, quiet=console.quiet))
+    study = Study(
+        questions=questions,
+        temperatures=tuple(temperature or (0.7, 0.0)),
+        seeds=tuple(range(1, seeds + 1)),
+    )
+    found = run(network, vocabulary, study, progress=console.say)
+    if svg is not None:
+        from selfee_cli.tiny.plot import plot
+
+        opt.write_text(svg, plot(found, f"{model}: right answers, {questions} of each family"))
+    if as_json:
+        console.json(
+            {
+                "schema": "selfee.bench-revisions/1",
+                "model": model,
+                "questions": questions * len(study.families),
+                "seeds": list(study.seeds),
+                "temperatures": {
+                    str(t): {name: group.to_json() for name, group in groups.items()}
+                    for t, groups in found.items()
+                },
+            }
+        )
+        return
+    for t, groups in found.items():
+        show_table(_table(t, groups), console)
+
+
+def _table(temperature: float, groups: Groups) -> Table:
+    from selfee_cli.tiny.revisions import AFTER
+    from selfee_cli.ui.table import Column, Table
+
+    return Table(
+        title=f"temperature {temperature:g}: percent of questions right, with 95% intervals",
+        columns=[
+            Column(title="family"),
+            *(Column(title=f"after {k}", number=True) for k in AFTER),
+            Column(title="autonomous", number=True),
+            Column(title="false alarms", number=True),
+            Column(title="misses", number=True),
+            Column(title="flips", number=True),
+            Column(title="well-formed", number=True),
+        ],
+        rows=[[name, *_row(group)] for name, group in groups.items()],
+        strong=[len(groups) - 1],
+        note=_control(groups["all"]),
+    )
+
+
+def _row(group: Group) -> list[str]:
+    from selfee_cli.tiny.revisions import Share
+
+    def share(values: list[float]) -> str:
+        found = Share.of(values)
+        return f"{100 * found.value:.1f} ({100 * found.low:.0f}-{100 * found.high:.0f})"
+
+    def part(count: int, whole: int) -> str:
+        return f"{100 * count / whole:.1f} of {whole}" if whole else "-"
+
+    tally = group.tally
+    return [
+        *(share(values) for values in group.after.values()),
+        share(group.autonomous),
+        part(tally.alarms, tally.judged_right),
+        part(tally.misses, tally.judged_wrong),
+        part(tally.flips, tally.kept),
+        f"{100 * tally.well_formed / tally.chains:.1f}",
+    ]
+
+
+def _control(group: Group) -> str:
+    from selfee_cli.tiny.revisions import Share
+
+    told = [
+        f"answering anew in place of {k} revision{'s' * (k > 1)}: "
+        f"{100 * Share.of(few).value:.1f} by the majority of {k + 1} answers, "
+        f"{100 * Share.of(group.same_cost[k]).value:.1f} of {group.answers_for[k]}, the same cost"
+        for k, few in group.same_count.items()
+        if few
+    ]
+    return "; ".join(told) or "greedy answers are all the same: no control"
