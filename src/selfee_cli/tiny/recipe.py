@@ -35,6 +35,17 @@ SHARES = {
 }
 """How often each family occurs among chains."""
 
+LIST_SHARES = {
+    "addition": 0.15,
+    "subtraction": 0.15,
+    "counting": 0.37,
+    "sequence": 0.24,
+    "other": 0.09,
+}
+"""The same in the last stages."""
+
+_LISTS = ChainMix(weights=Weights(number=4.0, true_beside_wrong=6.0))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -144,19 +155,23 @@ STAGES = (
     # Sums are good by now: lists, their lengths and the true item beside a wrong one are not.
     Stage(
         name="tuned-4",
-        tokens=4.0,
-        rate=(0.003, 0.0001),
+        tokens=1.15,
+        rate=(0.003, 0.0023),
         batch=2048,
         mix={"chain": 0.50, "own": 0.22, "plain": 0.12, "body": 0.09, "facts": 0.07},
-        chain=ChainMix(weights=Weights(number=4.0, true_beside_wrong=6.0)),
+        chain=_LISTS,
         redraw=1.4,
-        shares={
-            "addition": 0.15,
-            "subtraction": 0.15,
-            "counting": 0.37,
-            "sequence": 0.24,
-            "other": 0.09,
-        },
+        shares=LIST_SHARES,
+    ),
+    Stage(
+        name="tuned-5",
+        tokens=2.8,
+        rate=(0.0023, 0.0001),
+        batch=2048,
+        mix={"chain": 0.58, "own": 0.24, "body": 0.10, "facts": 0.08},
+        chain=_LISTS,
+        redraw=1.4,
+        shares=LIST_SHARES,
     ),
 )
 
