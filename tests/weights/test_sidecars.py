@@ -377,4 +377,5 @@ def test_the_bundled_pair_needs_no_correction(tmp_path: Path) -> None:
     shutil.copytree(BASE, tmp_path / "base")
     shutil.copytree(DELTA, tmp_path / "delta")
     assert apply(tmp_path).notes == ()
-    assert read(tmp_path, "config")["pad_token_id"] == 1024
+    shape = json.loads((DELTA / "config.json").read_text("utf-8"))
+    assert read(tmp_path, "config")["pad_token_id"] == shape["vocab_size"] - 1
