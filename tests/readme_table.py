@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from selfee_cli.bench.random_weights import RandomCheckpoint
-from selfee_cli.engine.native import LlamaConfig
+from selfee_cli.engine.llama import LlamaConfig
 from selfee_cli.engine.placement import footprint
 
 CONTEXT = 2048

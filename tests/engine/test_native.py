@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from selfee_cli.engine.hf import TransformersEngine
+from selfee_cli.engine.llama import unsupported
 from selfee_cli.engine.loading import LoadOptions, load_model
-from selfee_cli.engine.native import NativeEngine, unsupported
+from selfee_cli.engine.native import NativeEngine
 from selfee_cli.errors import SelfeeError
 from selfee_cli.weights.checkpoint import open_checkpoint
 

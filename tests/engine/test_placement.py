@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from selfee_cli.bench.random_weights import RandomCheckpoint
+from selfee_cli.engine.llama import LlamaConfig
 from selfee_cli.engine.loading import LoadOptions, load_model
-from selfee_cli.engine.native import LlamaConfig
 from selfee_cli.engine.placement import (
     RUNTIME,
     Footprint,

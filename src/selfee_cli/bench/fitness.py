@@ -148,7 +148,7 @@ def _forms(device: Device) -> tuple[str, ...]:
 def _fit(model: str, device: Device, form: str) -> Fit:
     import torch
 
-    from selfee_cli.engine.native import LlamaConfig
+    from selfee_cli.engine.llama import LlamaConfig
     from selfee_cli.engine.placement import footprint
     from selfee_cli.engine.quant import QUANTS
 

@@ -13,7 +13,8 @@ import torch
 
 from selfee_cli.engine.base import Engine
 from selfee_cli.engine.device import pick_device, pick_dtype
-from selfee_cli.engine.native import LlamaConfig, NativeEngine, unsupported
+from selfee_cli.engine.llama import LlamaConfig, unsupported
+from selfee_cli.engine.native import NativeEngine
 from selfee_cli.engine.placement import Placement, does_not_fit, footprint, free_memory, place
 from selfee_cli.engine.quant import bytes_per_weight, check_quant
 from selfee_cli.engine.tokenizer import Tokenizer, load_tokenizer

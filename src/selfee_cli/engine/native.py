@@ -1,94 +1,30 @@
 """A LLaMA forward pass of our own over a static key/value cache.
 
 It covers every checkpoint whose ``config.json`` says ``llama`` in the forms found in the wild:
-grouped-query heads, tied or untied head, scaled rotary embedding. Tensors go from their shards
-straight to the device, one at a time, and are quantised there; transformers is not imported.
+grouped-query heads, tied or untied head, scaled rotary embedding. transformers is not imported.
 Layers may lie on several devices: the activations, a few kilobytes, go from one to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from selfee_cli.engine.base import Engine
-from selfee_cli.engine.quant import Matrix, Quantiser, head_quant
-from selfee_cli.engine.rope import SUPPORTED, RopeConfig, rope_tables, rotate
+from selfee_cli.engine.llama import Layer, LlamaConfig, Loader
+from selfee_cli.engine.quant import Quantiser, head_quant
+from selfee_cli.engine.rope import RopeConfig, rope_tables, rotate
 from selfee_cli.engine.static import StaticPasses
-from selfee_cli.errors import SelfeeError
 
 if TYPE_CHECKING:
     from selfee_cli.weights.checkpoint import Checkpoint
 
 _FIRST_CAPACITY = 512
 _PREFILL_CHUNK = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlamaConfig:
-    """The shapes of a LLaMA network."""
-
-    vocab_size: int
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    mlp: int
-    eps: float
-    tied: bool
-    rope: RopeConfig
-
-    @staticmethod
-    def parse(config: Mapping[str, Any]) -> LlamaConfig:
-        """Read the keys of a Hugging Face ``config.json``."""
-        heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-        head_dim = int(config.get("head_dim") or hidden // heads)
-        return LlamaConfig(
-            vocab_size=int(config["vocab_size"]),
-            hidden=hidden,
-            layers=int(config["num_hidden_layers"]),
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=head_dim,
-            mlp=int(config["intermediate_size"]),
-            eps=float(config.get("rms_norm_eps", 1e-6)),
-            tied=bool(config.get("tie_word_embeddings", False)),
-            rope=RopeConfig.parse(config, head_dim),
-        )
-
-
-def unsupported(config: Mapping[str, Any]) -> str | None:
-    """Return why the native engine cannot run a model with this config, or None when it can."""
-    kind = config.get("model_type")
-    if kind != "llama":
-        return f"its model type is {kind or 'not stated'}, not llama"
-    if config.get("attention_bias") or config.get("mlp_bias"):
-        return "its layers have biases"
-    if config.get("quantization_config"):
-        return "its weights are quantised"
-    if config.get("hidden_act", "silu") != "silu":
-        return f"its activation is {config['hidden_act']}"
-    rope = RopeConfig.parse(config, 2)
-    if rope.kind not in SUPPORTED:
-        return f"its rotary scaling is {rope.kind}"
-    return None
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One layer's weights; projections that share an input are one matrix."""
-
-    input_norm: torch.Tensor
-    qkv: Matrix
-    o: Matrix
-    post_norm: torch.Tensor
-    gate_up: Matrix
-    down: Matrix
 
 
 @dataclass(frozen=True)
@@ -142,7 +78,7 @@ class NativeEngine(Engine):
         """Load ``checkpoint``.
 
         Args:
-            checkpoint: A LLaMA that :func:`unsupported` has nothing against.
+            checkpoint: A LLaMA that ``unsupported`` has nothing against.
             device: Where the embedding and the head lie.
             dtype: Of activations, cache and what is not quantised.
             quant: One of :data:`~selfee_cli.engine.quant.QUANTS`.
@@ -161,7 +97,7 @@ class NativeEngine(Engine):
         self.device = "+".join(dict.fromkeys(str(place) for place, _ in placement))
         self.dtype, self.quant = str(dtype).removeprefix("torch."), quant
         self._device = device
-        load = _Loader(checkpoint, device, dtype, quant, progress)
+        load = Loader(checkpoint, device, dtype, quant, progress)
         ends = (config.vocab_size, config.hidden)
         self._embedding = load("model.embed_tokens.weight", ends)
         first, self._blocks = 0, []
@@ -218,7 +154,7 @@ class NativeEngine(Engine):
 class _Block:
     """Layers in a row on one device, with their keys and values."""
 
-    def __init__(self, load: _Loader, config: LlamaConfig, layers: range) -> None:
+    def __init__(self, load: Loader, config: LlamaConfig, layers: range) -> None:
         self.device, self._dtype = load.device, load.dtype
         self._config = config
         self._layers = [load.layer(config, index) for index in layers]
@@ -262,7 +198,7 @@ class _Block:
     def _attend(
         self,
         x: torch.Tensor,
-        layer: _Layer,
+        layer: Layer,
         cache: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
@@ -284,65 +220,3 @@ class _Block:
             enable_gqa=c.heads != c.kv_heads,
         )
         return layer.o(out[0].transpose(0, 1).reshape(n, -1))
-
-
-class _Loader:
-    """Brings tensors from a checkpoint to a device, checked against the config."""
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        device: torch.device,
-        dtype: torch.dtype,
-        quant: str,
-        progress: Callable[[int], None],
-    ) -> None:
-        self.device, self.dtype = device, dtype
-        self.parameters = 0
-        self._checkpoint, self._progress = checkpoint, progress
-        self._quantise = Quantiser(quant)
-
-    def __call__(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """Return one tensor of the given shape."""
-        out = torch.empty(shape, dtype=self.dtype, device=self.device)
-        self._into(out, name)
-        return out
-
-    def layer(self, c: LlamaConfig, index: int) -> _Layer:
-        """Return the layer ``index``, quantised."""
-        at = f"model.layers.{index}."
-        q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
-        attention = {"q_proj": q, "k_proj": kv, "v_proj": kv}
-        return _Layer(
-            input_norm=self(f"{at}input_layernorm.weight", (c.hidden,)),
-            qkv=self._matrix(f"{at}self_attn", attention, c.hidden),
-            o=self._matrix(f"{at}self_attn", {"o_proj": c.hidden}, q),
-            post_norm=self(f"{at}post_attention_layernorm.weight", (c.hidden,)),
-            gate_up=self._matrix(f"{at}mlp", {"gate_proj": c.mlp, "up_proj": c.mlp}, c.hidden),
-            down=self._matrix(f"{at}mlp", {"down_proj": c.hidden}, c.mlp),
-        )
-
-    def _matrix(self, at: str, rows: Mapping[str, int], columns: int) -> Matrix:
-        """Return projections of one input, stacked: rows by name."""
-        out = torch.empty(sum(rows.values()), columns, dtype=self.dtype, device=self.device)
-        for name, part in zip(rows, out.split(list(rows.values())), strict=True):
-            self._into(part, f"{at}.{name}.weight")
-        return self._quantise(out)
-
-    def _into(self, out: torch.Tensor, name: str) -> None:
-        """Fill ``out``, a contiguous tensor on the device, with the tensor ``name``."""
-        info = self._checkpoint.tensors.get(name)
-        if info is None:
-            raise SelfeeError(
-                f"{self._checkpoint.path} has no tensor {name}",
-                hint="is the download complete? `selfee inspect` lists what is there",
-            )
-        if tuple(info.shape) != tuple(out.shape):
-            raise SelfeeError(
-                f"{name} has shape {list(info.shape)}, its config says {list(out.shape)}",
-                hint="config.json and the weights are not of the same model",
-            )
-        raw = torch.from_numpy(self._checkpoint.read(name))
-        out.copy_(raw.view(getattr(torch, info.dtype.torch_name)))
-        self.parameters += out.numel()
-        self._progress(raw.nbytes)

@@ -13,7 +13,7 @@ from selfee_cli.engine.quant import QUANTS, bytes_per_weight, head_quant
 from selfee_cli.errors import ResourceError
 
 if TYPE_CHECKING:
-    from selfee_cli.engine.native import LlamaConfig
+    from selfee_cli.engine.llama import LlamaConfig
 
 RUNTIME = 700 << 20
 """Bytes that a device's libraries and scratch space take beside weights and cache, about."""
