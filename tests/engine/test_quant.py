@@ -8,6 +8,7 @@ import models
 import pytest
 import torch
 
+from selfee_cli.engine import quant
 from selfee_cli.engine.loading import LoadOptions, load_model
 from selfee_cli.engine.native import NativeEngine
 from selfee_cli.engine.quant import (
@@ -34,6 +35,27 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found.float() - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("quant", ["int8", "int4", "fp8"])
+@pytest.mark.parametrize("rows", [576, 321])  # with torch's kernel, and without
+def test_products_keep_to_the_format_and_do_not_overflow(
+    quant: str, dtype: torch.dtype, rows: int
+) -> None:
+    weight, x = normal(rows, 576) * 0.02, 40 * normal(5, 576, seed=1)
+    found = Quantiser(quant)(weight.to(dtype))(x.to(dtype))
+    assert found.dtype == dtype
+    assert error(found, x @ weight.T) <= MOST_ERROR[quant]
+
+
+def test_strips_of_a_large_matrix_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, x = normal(200, 64), normal(5, 64, seed=1)
+    for name in ("int8", "int4", "fp8"):
+        whole = Quantiser(name)(weight)(x)
+        with monkeypatch.context() as patched:
+            patched.setattr(quant, "_STRIP", 3000)
+            assert torch.equal(Quantiser(name)(weight)(x), whole)
 
 
 @pytest.mark.parametrize("shape", [(960, 576), (128, 384), (321, 96), (64, 64)])
@@ -97,11 +119,12 @@ def test_groups_divide_rows() -> None:
         group_of(100)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("quant", ["int8", "int4", "fp8"])
-def test_a_model_is_near_itself(model_dir: Path, quant: str) -> None:
+def test_a_model_is_near_itself(model_dir: Path, quant: str, dtype: str) -> None:
     ids = list(range(3, 60))
     plain = load_model(model_dir).engine
-    fewer = load_model(model_dir, LoadOptions(quant=quant)).engine
+    fewer = load_model(model_dir, LoadOptions(quant=quant, dtype=dtype)).engine
     assert fewer.quant == quant
     assert fewer.weight_bytes < plain.weight_bytes / 2
     assert fewer.parameters == plain.parameters

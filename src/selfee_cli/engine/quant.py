@@ -8,6 +8,7 @@ matrix is restored, in the activations' format, for each product.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -23,6 +24,7 @@ GROUPS = (128, 64, 32)
 _CENTRE = 8  # the int4 code of a group's zero
 _TOLERANCE = 0.02  # of a kernel's product: its activations and scales are bfloat16
 _LEAST_SCALE = 1e-12
+_STRIP = 1 << 22  # weights that are quantised at a time
 
 
 class Matrix(ABC):
@@ -33,7 +35,10 @@ class Matrix(ABC):
 
     @abstractmethod
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``x @ weight.T``: (rows, in) to (rows, out), in the format it was computed in."""
+        """Return ``x @ weight.T``: (rows, in) to (rows, out).
+
+        It is in the format of ``x``, or bfloat16 where that is float32, to which sums promote it.
+        """
 
 
 class Dense(Matrix):
@@ -56,6 +61,8 @@ class RowScaled(Matrix):
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Multiply with the codes, then scale the outputs."""
+        if x.dtype is torch.float16:  # unscaled sums would overflow
+            return F.linear(x, self.codes.to(x.dtype) * self.scale.to(x.dtype)[:, None])
         return F.linear(x, self.codes.to(x.dtype)) * self.scale.to(x.dtype)
 
 
@@ -96,8 +103,7 @@ class KernelInt8(Matrix):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Multiply with the codes as they lie."""
         kernel = torch.ops.aten._weight_int8pack_mm
-        product: torch.Tensor = kernel(x.to(torch.bfloat16), self._codes, self._scale)
-        return product
+        return _promotable(kernel(x.to(torch.bfloat16), self._codes, self._scale), x.dtype)
 
 
 class KernelInt4(Matrix):
@@ -120,8 +126,8 @@ class KernelInt4(Matrix):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Multiply with the codes as they lie."""
         activations = x.to(torch.bfloat16)
-        product: torch.Tensor = self._kernel(activations, self._codes, self._group, self._scales)
-        return product
+        product = self._kernel(activations, self._codes, self._group, self._scales)
+        return _promotable(product, x.dtype)
 
 
 class Quantiser:
@@ -135,7 +141,7 @@ class Quantiser:
         """Return ``weight``, of shape (out, in), in the form that is kept."""
         if self.quant == "none":
             return Dense(weight)
-        matrix = _by_group(weight) if self.quant == "int4" else _by_row(weight, self.quant)
+        matrix = self._quantised(weight)
         kernel = self._kernel(weight.device.type)
         if kernel is None:
             return matrix
@@ -143,6 +149,14 @@ class Quantiser:
         if shape not in self._usable:
             self._usable[shape] = _gives_the_product(kernel, matrix, shape[1], weight.device)
         return kernel(matrix) if self._usable[shape] else matrix
+
+    def _quantised(self, weight: torch.Tensor) -> RowScaled | GroupScaled:
+        """Quantise strip by strip: what is computed on the way takes more room than the weight."""
+        strips = weight.split(max(1, _STRIP // weight.shape[1]))
+        if self.quant == "int4":
+            return GroupScaled(*map(torch.cat, zip(*map(_by_group, strips), strict=True)))
+        by_row = functools.partial(_by_row, quant=self.quant)
+        return RowScaled(*map(torch.cat, zip(*map(by_row, strips), strict=True)))
 
     def _kernel(self, device: str) -> Any:
         """Return the class that holds a matrix for torch's kernel, where there may be one."""
@@ -181,18 +195,18 @@ def bytes_per_weight(quant: str, dtype: torch.dtype) -> float:
     return 0.5 + 4 / GROUPS[0] if quant == "int4" else 1.0
 
 
-def _by_row(weight: torch.Tensor, quant: str) -> RowScaled:
-    """Symmetric: a row's largest magnitude takes the largest code."""
+def _by_row(weight: torch.Tensor, quant: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return codes and scales. Symmetric: a row's largest magnitude takes the largest code."""
     code = torch.int8 if quant == "int8" else torch.float8_e4m3fn
     largest = 127.0 if quant == "int8" else torch.finfo(code).max
     scale = (weight.abs().amax(dim=1).float() / largest).clamp(min=_LEAST_SCALE)
     scale = scale.to(torch.bfloat16)
     scaled = (weight.float() / scale.float()[:, None]).clamp(-largest, largest)
-    return RowScaled((scaled.round() if quant == "int8" else scaled).to(code), scale)
+    return (scaled.round() if quant == "int8" else scaled).to(code), scale
 
 
-def _by_group(weight: torch.Tensor) -> GroupScaled:
-    """Asymmetric: a group's range is divided into sixteen codes."""
+def _by_group(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return packed codes, scales and zeros. Asymmetric: a group's range is cut into sixteen."""
     rows, columns = weight.shape
     groups = weight.reshape(rows, -1, group_of(columns)).float()
     low, high = groups.aminmax(dim=-1)
@@ -200,7 +214,12 @@ def _by_group(weight: torch.Tensor) -> GroupScaled:
     zero = (low + _CENTRE * scale.float()).to(torch.bfloat16)
     centred = (groups - zero.float()[..., None]) / scale.float()[..., None]
     codes = (centred.round() + _CENTRE).clamp(0, 15).to(torch.uint8).view(rows, columns)
-    return GroupScaled(codes[:, 0::2] | codes[:, 1::2] << 4, scale, zero)
+    return codes[:, 0::2] | codes[:, 1::2] << 4, scale, zero
+
+
+def _promotable(product: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a kernel's bfloat16 product in a form that stays ``dtype`` in sums with it."""
+    return product if dtype is torch.float32 else product.to(dtype)
 
 
 def _gives_the_product(kernel: Any, matrix: Matrix, columns: int, device: torch.device) -> bool:
