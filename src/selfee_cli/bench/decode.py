@@ -48,6 +48,8 @@ class DecodeFigures:
     device: str
     threads: int
     quant: str
+    form: str
+    """Both, for people."""
     weight_bytes: int
     """Read for a token."""
     bandwidth: float
@@ -224,6 +226,7 @@ def _figures(
         engine=engine.name,
         dtype=engine.dtype,
         quant=engine.quant,
+        form=engine.form,
         device=engine.device,
         threads=torch.get_num_threads(),
         weight_bytes=engine.weight_bytes,

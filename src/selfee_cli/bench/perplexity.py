@@ -90,7 +90,7 @@ def measure(
     dtype: str,
     quants: Sequence[str],
     context: int | None,
-    progress: Callable[[int], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Score]:
     """Load ``path`` in one form after another and score ``chains`` by each.
 
@@ -102,7 +102,7 @@ def measure(
         quants: Quantisations to compare with the model as it is.
         context: Tokens, more than trained: measures chains joined to this length as well, with
             positions stretched and not.
-        progress: Is told the tokens that were read.
+        say: Is told which form is under way.
     """
     from selfee_cli.engine.loading import LoadOptions, load_model
     from selfee_cli.engine.rope import RopeConfig
@@ -117,6 +117,7 @@ def measure(
         forms += [Form(context=context, stretch=stretch) for stretch in (False, True)]
     scores: list[Score] = []
     for form in forms:
+        say(f"{form.title}: reading {len(chains)} chains")
         options = LoadOptions(
             engine="native",
             device=device,
@@ -132,7 +133,7 @@ def measure(
             texts = list(joined_texts(chains, model.tokenizer, form.context))
         if not texts:
             raise SelfeeError("no chain fits into the context")
-        score = score_texts(model.engine, form, texts, trained, progress)
+        score = score_texts(model.engine, form, texts, trained)
         if form.context is None and scores:
             same = sum(a == b for a, b in zip(score.likeliest, scores[0].likeliest, strict=True))
             score.agreement = same / len(score.likeliest)
@@ -166,7 +167,6 @@ def score_texts(
     form: Form,
     texts: Iterable[Text],
     trained: int,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> Score:
     """Read ``texts`` and sum up how well each token was foreseen."""
     import torch
@@ -186,5 +186,4 @@ def score_texts(
                     part.tokens += 1
                     part.nats += loss
                     score.likeliest.append(best)
-            progress(len(read))
     return score

@@ -92,7 +92,7 @@ def _decode_table(figures: DecodeFigures) -> Table:
     rows.append((f"limit: {figures.bandwidth / 1e9:.1f} GB/s read", figures.limit))
     return Table(
         title=(
-            f"{figures.model}: {count_text(figures.parameters)} parameters as {figures.dtype} "
+            f"{figures.model}: {count_text(figures.parameters)} parameters as {figures.form} "
             f"on {figures.device}, {figures.engine} engine"
         ),
         columns=[

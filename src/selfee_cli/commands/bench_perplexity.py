@@ -66,6 +66,7 @@ def perplexity(
         dtype=dtype,
         quants=["int8", "fp8", "int4"] if quant is None else quant,
         context=context,
+        say=console.say,
     )
     if as_json:
         forms = [score.to_json() for score in scores]

@@ -106,9 +106,8 @@ class ModelFlags(FlagGroup):
         with ByteProgress("loading", enabled=not console.quiet) as bar:
             session = load(path, options, started=bar.start, progress=bar.advance)
         about, engine = session.model, session.model.engine
-        form = engine.dtype if engine.quant == "none" else f"{engine.quant} and {engine.dtype}"
         console.explain(
-            f"{path}: {engine.name} engine, {form} on {engine.device}, "
+            f"{path}: {engine.name} engine, {engine.form} on {engine.device}, "
             f"{engine.context_length} tokens of context, loaded in {about.load_seconds:.1f} s"
         )
         return session

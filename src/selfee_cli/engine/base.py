@@ -34,6 +34,11 @@ class Engine(ABC):
     def __init__(self) -> None:
         self.ids: list[int] = []
 
+    @property
+    def form(self) -> str:
+        """What its weights are held in, for people: ``int8 and float32``."""
+        return self.dtype if self.quant == "none" else f"{self.quant} and {self.dtype}"
+
     def forward(self, ids: Sequence[int], *, last: int = 1) -> torch.Tensor:
         """Add ``ids`` to the cache and return the logits of the last ``last`` of them.
 
