@@ -136,7 +136,7 @@ def test_half_precision_stays_close(llama_dir: Path) -> None:
         engine = load_model(llama_dir, LoadOptions(dtype=dtype)).engine
         assert engine.dtype == dtype
         error = (engine.forward(ids, last=60).float() - wanted).abs().max() / wanted.abs().max()
-        assert error < (0.02 if dtype == "float16" else 0.15)
+        assert error < (0.04 if dtype == "float16" else 0.15)
 
 
 @pytest.mark.parametrize(

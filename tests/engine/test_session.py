@@ -14,7 +14,7 @@ from selfee_cli.engine.options import AskOptions
 from selfee_cli.engine.sampling import Sampling, sample
 from selfee_cli.engine.session import Session
 from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
-from selfee_cli.protocol.chain import Chain, ChainEnded, HistoryDropped, StopReason
+from selfee_cli.protocol.chain import Chain, ChainEnded, HistoryDropped, StopReason, TurnStarted
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny.bundle import BASE, DELTA, reconstructed
 
@@ -129,11 +129,10 @@ def test_oldest_exchanges_are_dropped_and_said(tiny: Path) -> None:
 
 def test_cancelled_and_cut_chains(tiny: Path) -> None:
     session = Session(load_model(tiny))
-    ticks = iter([False] * 30 + [True])
-    *_, last = session.ask("Add 48 and 57.", cancelled=lambda: next(ticks))
+    ticks = iter([False] * 120)
+    *_, last = session.ask("Add 48 and 57.", cancelled=lambda: next(ticks, True))
     assert last.chain.stop_reason is StopReason.INTERRUPTED
-    nothing = iter([True])
-    *_, last = session.ask("Add 48 and 57.", cancelled=lambda: next(nothing))
+    *_, last = session.ask("Add 48 and 57.", cancelled=lambda: True)
     assert last.chain.stop_reason is StopReason.INTERRUPTED
     assert last.chain.final == ""
     before = len(session.history)
@@ -142,6 +141,58 @@ def test_cancelled_and_cut_chains(tiny: Path) -> None:
     assert not chain.final_turn.complete
     assert len(session.history) == before
     assert ask(session, "Add 48 and 57.").turns[0].complete, "the engine goes on after a cut"
+
+
+@pytest.mark.parametrize("engine", ["native", "transformers"])
+def test_a_long_pass_is_given_up_between_layers(tiny: Path, engine: str) -> None:
+    session = Session(load_model(tiny, LoadOptions(engine=engine)))
+    first = ask(session, "Add 48 and 57.", seed=1)
+    session.history.clear()
+    ticks = iter([False] * 3)
+    *_, last = session.ask("word " * 150, cancelled=lambda: next(ticks, True))
+    assert last.chain.stop_reason is StopReason.INTERRUPTED
+    assert last.chain.token_ids.generated == ()
+    assert last.chain.usage["forward_passes"] == 0
+    assert ask(session, "Add 48 and 57.", seed=1).token_ids == first.token_ids
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_writing_on_is_what_one_longer_chain_would_have_been(tiny: Path, seed: int) -> None:
+    model = load_model(tiny)
+    question = "Add 48 and 57."
+    whole = ask(Session(model), question, seed=seed, min_revisions=3, max_revisions=3)
+    session = Session(model)
+    options = AskOptions.make(seed=seed, min_revisions=3, max_revisions=3)
+    for cut in range(1, len(whole.turns)):
+        session.history.clear()
+        *events, last = session.extend(whole.turns[:cut], instruction=question, options=options)
+        again = last.chain
+        assert again.raw == whole.raw
+        assert [(t.id, t.text) for t in again.turns] == [(t.id, t.text) for t in whole.turns]
+        ids = again.token_ids
+        assert [*ids.prompt, *ids.generated] == [
+            *whole.token_ids.prompt,
+            *whole.token_ids.generated,
+        ]
+        assert events[0] == TurnStarted(whole.turns[cut].id)
+        assert session.history[0].answer == whole.final
+
+
+def test_finishing_ends_with_the_turn(tiny: Path) -> None:
+    session = Session(load_model(tiny))
+    for enough in range(1, 60, 7):
+        ticks = iter(range(1000))
+        options = AskOptions.make(min_revisions=3, seed=enough)
+        *_, last = session.ask(
+            "Add 48 and 57.",
+            options=options,
+            cancelled=lambda: next(ticks) < 0,
+            finishing=lambda: next(ticks) > enough,
+        )
+        chain = last.chain
+        assert chain.stop_reason is StopReason.INTERRUPTED
+        assert all(turn.complete for turn in chain.turns)
+        assert chain.final_turn.complete
 
 
 def test_the_context_is_a_limit(tiny: Path) -> None:

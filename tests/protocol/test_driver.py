@@ -19,7 +19,7 @@ from selfee_cli.protocol.chain import (
     TurnStarted,
     parse_chain,
 )
-from selfee_cli.protocol.driver import ChainDriver
+from selfee_cli.protocol.driver import ChainDriver, overruled
 from selfee_cli.protocol.grammar import TurnKind, Verdict
 from selfee_cli.protocol.policy import RevisionPolicy
 from selfee_cli.protocol.text import decode
@@ -211,6 +211,59 @@ def test_cancelling_keeps_what_is_complete() -> None:
     assert chain.stop_reason is StopReason.INTERRUPTED
     assert chain.final == "The answer is 4."
     assert not chain.turns[-1].complete
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_overruled_is_what_the_driver_writes(verdict: str) -> None:
+    first = f"A.\n\n### Feedback 1:\nGood. 8/10.{verdict}"
+    own = parse_chain(first, complete=True)[1]
+    written = write([words(first, END), words("B.", END)], minimum=1).turns[1]
+    changed = overruled(own)
+    assert (changed.text, changed.enforced, changed.verdict, changed.score) == (
+        written.text,
+        written.enforced,
+        Verdict.NEEDED,
+        8.0,
+    )
+    assert overruled(changed) == changed
+
+
+@pytest.mark.parametrize("minimum", [0, 1, 2])
+def test_a_chain_that_goes_on_after_turns(minimum: int) -> None:
+    whole = write([words(OWN_REVISION + "Bad. 3/10.", END), words("C.", END)], minimum=2)
+    vocabulary = PieceVocabulary()
+    for cut in range(1, len(whole.turns)):
+        rest = "".join(turn.id.header + turn.text for turn in whole.turns[cut:])
+        rest = rest.removeprefix(whole.turns[cut].id.header)
+        source = ScriptedSource(vocabulary, [words(rest, END)])
+        driver = ChainDriver(
+            source, vocabulary, RevisionPolicy(minimum=minimum), beginning=whole.turns[:cut]
+        )
+        first, *_, last = driver.run()
+        assert first == TurnStarted(whole.turns[cut].id)
+        assert last.chain.raw == whole.raw
+        assert [(t.id, t.text) for t in last.chain.turns] == [(t.id, t.text) for t in whole.turns]
+        assert decode(vocabulary, last.chain.token_ids.generated) == rest
+
+
+def test_finishing_stops_at_every_kind_of_turn() -> None:
+    text = OWN_REVISION + "Fine. Revision is not needed."
+    for which, kinds in enumerate(["answer", "feedback", "revision", "feedback"]):
+        done = 0
+
+        def finishing(wanted: int = which) -> bool:
+            nonlocal done
+            done += 1
+            return done > wanted
+
+        vocabulary = PieceVocabulary()
+        source = ScriptedSource(vocabulary, [words(text, END), words("C.", END)])
+        driver = ChainDriver(source, vocabulary, RevisionPolicy(minimum=2), finishing=finishing)
+        *_, last = driver.run()
+        assert len(last.chain.turns) == which + 1
+        assert last.chain.turns[-1].id.kind.value == kinds
+        assert last.chain.turns[-1].complete
+        assert last.chain.stop_reason is StopReason.INTERRUPTED
 
 
 def test_text_that_may_be_withdrawn_is_not_shown() -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from selfee_cli.errors import ResourceError
 
 if TYPE_CHECKING:
     import torch
+
+
+class Cancelled(Exception):  # noqa: N818  (it is a wish, not an error)
+    """A pass was given up because ``Engine.cancelled`` said so."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Engine(ABC):
@@ -33,6 +41,8 @@ class Engine(ABC):
 
     def __init__(self) -> None:
         self.ids: list[int] = []
+        self.cancelled: Callable[[], bool] = _never
+        """Asked now and then within a long pass, which may take many seconds on a CPU."""
 
     @property
     def form(self) -> str:
@@ -49,6 +59,7 @@ class Engine(ABC):
             ValueError: no ids, an id outside the vocabulary, or more than the context holds.
                 These are checked here because on a GPU they would end the process.
             ResourceError: memory ran out; the cache holds what it held before.
+            Cancelled: the pass was given up; the cache holds what it held before.
         """
         if not ids or not 0 < last <= len(ids):
             raise ValueError(f"{len(ids)} ids, logits of the last {last} asked for")
@@ -75,6 +86,15 @@ class Engine(ABC):
         if length < len(self.ids):
             self._truncate(length)
             del self.ids[length:]
+
+    def _check(self) -> None:
+        """Give the pass up where that is wished.
+
+        Raises:
+            Cancelled: it is.
+        """
+        if self.cancelled():
+            raise Cancelled
 
     @abstractmethod
     def _forward(self, ids: Sequence[int], last: int) -> torch.Tensor: ...

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from selfee_cli.engine.base import Engine
+from selfee_cli.engine.base import Cancelled, Engine
 from selfee_cli.engine.draft_length import WIDTHS, DraftLength
 from selfee_cli.engine.lookup import Drafter, common_prefix
 from selfee_cli.engine.sampling import Sampling, sample
@@ -66,11 +66,17 @@ class Decoder:
         return self._engine.context_length - self._prompt_length
 
     def sample(self) -> list[int]:
-        """Run one pass and append the tokens it gives: one, and the drafted ones that held."""
+        """Run one pass and append the tokens it gives: one, and the drafted ones that held.
+
+        None where the engine was told to give the pass up.
+        """
         began = self._clock()
         unread = self._ids[len(self._engine.ids) :]
         draft = self._draft(len(unread))
-        logits = self._engine.forward(unread + draft, last=1 + len(draft))
+        try:
+            logits = self._engine.forward(unread + draft, last=1 + len(draft))
+        except Cancelled:
+            return []
         tokens = sample(logits, self._sampling, position=len(self._ids))
         held = common_prefix(draft, tokens)
         self._engine.truncate(len(self._ids) + held)

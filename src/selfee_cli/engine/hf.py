@@ -47,26 +47,40 @@ class TransformersEngine(Engine):
         # The cache's keyword changes its name between the supported versions.
         self._keyword = "cache" if "cache" in signature else "past_key_values"
         self._cache: Any = DynamicCache()
+        self._watch_layers(int(config.num_hidden_layers))
 
     @torch.inference_mode()
     def _forward(self, ids: Sequence[int], last: int) -> torch.Tensor:
         past = len(self.ids)
         positions = torch.arange(past, past + len(ids), device=self._device)[None]
-        output = self._model(
-            input_ids=torch.tensor([ids], device=self._device),
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=last,
-            **{self._keyword: self._cache},
-        )
+        try:
+            output = self._model(
+                input_ids=torch.tensor([ids], device=self._device),
+                position_ids=positions,
+                use_cache=True,
+                logits_to_keep=last,
+                **{self._keyword: self._cache},
+            )
+        except BaseException:  # some layers have seen the ids, some have not
+            self._truncate(past)
+            raise
         logits: torch.Tensor = output.logits[0, -last:]
         return logits
 
     def _truncate(self, length: int) -> None:
         # `crop` differs between the supported versions; the tensors do not.
         for layer in self._cache.layers:
-            layer.keys = layer.keys[..., :length, :]
-            layer.values = layer.values[..., :length, :]
+            if layer.keys is not None:
+                layer.keys = layer.keys[..., :length, :]
+                layer.values = layer.values[..., :length, :]
+
+    def _watch_layers(self, count: int) -> None:
+        """Ask before every layer whether the pass is given up."""
+        for module in self._model.modules():
+            if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+                for layer in module:
+                    layer.register_forward_pre_hook(lambda *_: self._check())
+                return
 
 
 def _load(path: Path, device: torch.device, dtype: torch.dtype) -> Any:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from selfee_cli.weights.checkpoint import Checkpoint
 
 _FIRST_CAPACITY = 512
-_PREFILL_CHUNK = 512
+# Tokens a pass over a prompt; between two layers a CPU should take a second at most.
+_PREFILL_CHUNK = {"cpu": 128}
+_WIDE_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,13 @@ class NativeEngine(Engine):
             block.reserve(past + len(ids))
         tokens = torch.tensor(ids, device=self._device)
         hidden: list[torch.Tensor] = []
-        for start in range(0, len(ids), _PREFILL_CHUNK):
-            chunk = tokens[start : start + _PREFILL_CHUNK]
+        width = _PREFILL_CHUNK.get(self._device.type, _WIDE_CHUNK)
+        for start in range(0, len(ids), width):
+            chunk = tokens[start : start + width]
             x = F.embedding(chunk, self._embedding)
             for block in self._blocks:
                 place = _Place.after(past + start, len(chunk), block.device)
-                x = block(x.to(block.device), place)
+                x = block(x.to(block.device), place, self._check)
             hidden.append(x.to(self._device))
         return self._logits(torch.cat(hidden)[-last:] if len(hidden) > 1 else hidden[0][-last:])
 
@@ -183,11 +186,14 @@ class _Block:
         shape = (len(self._layers), 2, c.kv_heads, capacity, c.head_dim)
         return torch.zeros(shape, dtype=self._dtype, device=self.device)
 
-    def __call__(self, x: torch.Tensor, place: _Place) -> torch.Tensor:
-        """Run the layers over (tokens, hidden)."""
+    def __call__(
+        self, x: torch.Tensor, place: _Place, check: Callable[[], None] = lambda: None
+    ) -> torch.Tensor:
+        """Run the layers over (tokens, hidden); ``check`` is called before each."""
         c = self._config
         cos, sin = self._cos[place.at], self._sin[place.at]
         for layer, cache in zip(self._layers, self._cache, strict=True):
+            check()
             normed = F.rms_norm(x, (c.hidden,), layer.input_norm, c.eps)
             x = x + self._attend(normed, layer, cache, cos, sin, place)
             normed = F.rms_norm(x, (c.hidden,), layer.post_norm, c.eps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -17,6 +17,8 @@ from selfee_cli.protocol.chain import (
     Event,
     HistoryDropped,
     TokenIds,
+    Turn,
+    text_before,
 )
 from selfee_cli.protocol.driver import ChainDriver
 from selfee_cli.protocol.grammar import TurnId
@@ -43,42 +45,86 @@ class Session:
         input: str | None = None,
         options: AskOptions | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        finishing: Callable[[], bool] = lambda: False,
     ) -> Iterator[Event]:
         """Write one chain and yield its events as they happen; then remember its final answer.
 
-        ``cancelled`` is asked before every token; once it says yes the chain ends there. A chain
-        with nothing complete in it is not remembered.
+        ``cancelled`` is asked before every token and between the layers of a long pass; once it
+        says yes the chain ends there. Where ``finishing`` says yes it ends with the turn that is
+        being written. A chain with nothing complete in it is not remembered.
 
         Raises:
             UsageError: the question is empty or longer than the context.
             SelfeeError: the model computed values that are not numbers.
         """
-        options = options or AskOptions.make()
         instruction, input = well_formed(instruction), input and well_formed(input)
         if not instruction.strip():
             raise UsageError("the question is empty")
-        prompt, dropped = self._prompt(instruction, input)
+        return self._write(instruction, input, (), options, cancelled, finishing)
+
+    def extend(
+        self,
+        turns: Sequence[Turn],
+        *,
+        instruction: str,
+        input: str | None = None,
+        options: AskOptions | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+        finishing: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Event]:
+        """Write on after ``turns``, the complete turns of a chain about ``instruction``.
+
+        The chain's exchange must not be in ``history`` (any more); the model sees the prompt, the
+        text of the turns and the header that is due. Only new turns have events; the chain that
+        ends has them all. Otherwise as :meth:`ask`.
+
+        Raises:
+            UsageError: there is no room after the turns.
+            SelfeeError: the model computed values that are not numbers.
+        """
+        return self._write(instruction, input, turns, options, cancelled, finishing)
+
+    def _write(
+        self,
+        instruction: str,
+        input: str | None,
+        turns: Sequence[Turn],
+        options: AskOptions | None,
+        cancelled: Callable[[], bool],
+        finishing: Callable[[], bool],
+    ) -> Iterator[Event]:
+        options = options or AskOptions.make()
+        begun = self.model.tokenizer.encode_continuation(text_before(turns)) if turns else []
+        question, dropped = self._prompt(instruction, input, len(begun))
         if dropped:
             yield HistoryDropped(dropped)
         drafter = None
         if options.lookup:
-            drafter = Drafter(prompt, self._headers, self._memory.ids)
-        decoder = Decoder(self.model.engine, options.sampling, prompt, drafter=drafter)
+            drafter = Drafter(question, self._headers, self._memory.ids)
+            for id in begun:
+                drafter.append(id)
+        prompt = question + begun
+        engine = self.model.engine
         driver = ChainDriver(
-            decoder,
+            decoder := Decoder(engine, options.sampling, prompt, drafter=drafter),
             self.model.tokenizer,
             options.policy,
+            beginning=turns,
             max_new_tokens=options.max_new_tokens,
             cancelled=cancelled,
+            finishing=finishing,
         )
-        for event in driver.run():
-            if isinstance(event, ChainEnded):
-                chain = replace(event.chain, instruction=instruction, input=input)
-                chain = self._with_figures(chain, prompt, decoder, options)
-                self._remember(chain)
-                self._memory.remember(chain.token_ids.generated if chain.token_ids else ())
-                event = ChainEnded(chain)
-            yield event
+        engine.cancelled = cancelled
+        try:
+            for event in driver.run():
+                if isinstance(event, ChainEnded):
+                    chain = replace(event.chain, instruction=instruction, input=input)
+                    chain = self._with_figures(chain, prompt, decoder, options)
+                    self._remember(chain)
+                    event = ChainEnded(chain)
+                yield event
+        finally:
+            engine.cancelled = lambda: False
 
     def _header_ids(self, turn: TurnId) -> list[int]:
         try:
@@ -86,9 +132,12 @@ class Session:
         except SelfeeError:  # drafts do without; where the chain needs it, it is told
             return []
 
-    def _prompt(self, instruction: str, input: str | None) -> tuple[list[int], int]:
-        """The prompt's ids, and how many of the oldest exchanges were dropped to make it fit."""
-        room = self.model.engine.context_length - _LEAST_ROOM
+    def _prompt(self, instruction: str, input: str | None, begun: int) -> tuple[list[int], int]:
+        """The prompt's ids, and how many of the oldest exchanges were dropped to make it fit.
+
+        ``begun`` ids of a chain follow it.
+        """
+        room = self.model.engine.context_length - _LEAST_ROOM - begun
         dropped = 0
         while True:
             text = render_prompt(instruction, input=input, history=self.history)
@@ -99,6 +148,7 @@ class Session:
             dropped += 1
 
     def _remember(self, chain: Chain) -> None:
+        self._memory.remember(chain.token_ids.generated if chain.token_ids else ())
         if chain.final_turn.complete:
             exchange = Exchange(
                 instruction=chain.instruction, input=chain.input, answer=chain.final.strip()

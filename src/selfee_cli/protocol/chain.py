@@ -84,6 +84,15 @@ def read_turn(id: TurnId, text: str, *, complete: bool) -> Turn:
     )
 
 
+def text_before(turns: Sequence[Turn]) -> str:
+    """Return the text after the prompt up to where the turn after ``turns`` begins.
+
+    It ends with that turn's header; nothing where there are no turns, for an answer has none.
+    """
+    text = "".join(turn.id.header + turn.text for turn in turns)
+    return text + turns[-1].id.next.header if turns else ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenIds:
     """The exact ids of a chain; ``forced`` are half-open spans of ``generated`` not sampled."""

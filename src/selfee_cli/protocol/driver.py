@@ -9,6 +9,9 @@ missing verdict and text running on after the verdict are treated alike: the ids
 where the verdict phrase begins, `` Revision is needed.`` and the next header are supplied, and
 the model goes on from there. An end of text in an answer or revision that owes feedback becomes
 the feedback's header. Text that may still be withdrawn is never shown.
+
+A chain need not begin with its answer: given complete turns to begin with, the driver writes on
+after them. The prompt of its source then ends with their text and with the header that is due.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from selfee_cli.protocol.chain import (
@@ -30,12 +33,14 @@ from selfee_cli.protocol.chain import (
     TurnEnded,
     TurnStarted,
     read_turn,
+    text_before,
 )
 from selfee_cli.protocol.grammar import (
     ANSWER,
     TurnBuffer,
     TurnKind,
     Verdict,
+    find_verdict,
     last_verdict,
     without_space,
 )
@@ -55,7 +60,10 @@ class TokenSource(Protocol):
         ...
 
     def sample(self) -> Sequence[int]:
-        """Append at least one sampled id to the sequence and return what was appended."""
+        """Append at least one sampled id to the sequence and return what was appended.
+
+        None where the work was cancelled half-way; the sequence is then what it was.
+        """
         ...
 
     def rewrite(self, keep: int, ids: Sequence[int]) -> None:
@@ -85,27 +93,44 @@ class ChainDriver:
         vocabulary: Vocabulary,
         policy: RevisionPolicy,
         *,
+        beginning: Sequence[Turn] = (),
         max_new_tokens: int | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        finishing: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """Prepare a chain.
+
+        Args:
+            source: Samples; its prompt ends where the chain begins, or goes on.
+            vocabulary: Turns ids into text and back.
+            policy: How many revisions there must and may be.
+            beginning: The complete turns that stand there already.
+            max_new_tokens: The most ids that are written.
+            cancelled: Asked before every token; the chain ends where it says yes.
+            finishing: Asked at the end of every turn; the chain ends there where it says yes.
+            clock: Seconds, for the figures.
+        """
         self._source = source
         self._vocabulary = vocabulary
         self._policy = policy
         self._max_new_tokens = max_new_tokens
         self._cancelled = cancelled
+        self._finishing = finishing
         self._clock = clock
         self._text = TokenText(vocabulary)
         self._ids: list[int] = []
         self._forced: list[tuple[int, int]] = []
-        self._turns: list[Turn] = []
+        self._turns: list[Turn] = list(beginning)
+        self._beginning = text_before(beginning)
         self._cuts = 0
         self._stop: StopReason | None = None
-        self._open = _OpenTurn(TurnBuffer(ANSWER), first_token=0, began=clock())
+        first = beginning[-1].id.next if beginning else ANSWER
+        self._open = _OpenTurn(TurnBuffer(first), first_token=0, began=clock())
 
     def run(self) -> Iterator[Event]:
         """Write the chain; ends with ``ChainEnded`` however the chain ends."""
-        yield TurnStarted(ANSWER)
+        yield TurnStarted(self._turn.id)
         while self._stop is None:
             self._stop = self._out_of_room(len(self._ids))
             if self._cancelled():
@@ -139,6 +164,10 @@ class ChainDriver:
     def _end_of_text(self) -> None:
         """The model wrote its end token: let it, or make it go on."""
         id = self._turn.id
+        if self._policy.must_continue(id) and self._finishing():
+            self._stop = StopReason.INTERRUPTED
+            self._open.complete = True
+            return
         if not self._policy.must_continue(id):
             verdict = last_verdict(self._turn.text) if id.kind is TurnKind.FEEDBACK else None
             content = verdict is Verdict.NOT_NEEDED
@@ -159,10 +188,17 @@ class ChainDriver:
             cut = _overrule_at(turn)
             if cut is not None:
                 self._supply_verdict(cut)
-        elif turn.header_at is not None and self._policy.is_last(turn.id):
-            self._stop = StopReason.MAX_REVISIONS
-            self._open.complete = True
-            self._supply(turn.header_at, "")
+        if turn.header_at is None or self._stop is not None:
+            return
+        if self._policy.is_last(turn.id):
+            self._end_before_header(turn.header_at, StopReason.MAX_REVISIONS)
+        elif self._finishing():
+            self._end_before_header(turn.header_at, StopReason.INTERRUPTED)
+
+    def _end_before_header(self, at: int, reason: StopReason) -> None:
+        self._stop = reason
+        self._open.complete = True
+        self._supply(at, "")
 
     # -- what is supplied --------------------------------------------------------------------
 
@@ -253,11 +289,24 @@ class ChainDriver:
             instruction="",
             turns=tuple(self._turns),
             stop_reason=self._stop,
-            raw=str(self._text),
+            raw=self._beginning + str(self._text),
             token_ids=TokenIds(prompt=(), generated=tuple(self._ids), forced=tuple(self._forced)),
             usage={"completion_tokens": len(self._ids)},
         )
         yield ChainEnded(chain)
+
+
+def overruled(feedback: Turn) -> Turn:
+    """Return a complete feedback with the verdict that a revision is needed.
+
+    It is the turn that the driver would have written had it enforced the revision.
+    """
+    text, span = feedback.text, find_verdict(feedback.text)
+    at = without_space(text, span.start if span else len(text))
+    space = "" if at == 0 or text[at - 1].isspace() else " "
+    enforced = feedback.enforced or span is None or span.verdict is not Verdict.NEEDED
+    kept = read_turn(feedback.id, text[:at] + space + SUPPLIED_VERDICT, complete=True)
+    return replace(kept, tokens=feedback.tokens, seconds=feedback.seconds, enforced=enforced)
 
 
 def _overrule_at(turn: TurnBuffer) -> int | None:
