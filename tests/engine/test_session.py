@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import models
@@ -178,21 +179,18 @@ def test_writing_on_is_what_one_longer_chain_would_have_been(tiny: Path, seed: i
         assert session.history[0].answer == whole.final
 
 
-def test_finishing_ends_with_the_turn(tiny: Path) -> None:
-    session = Session(load_model(tiny))
-    for enough in range(1, 60, 7):
-        ticks = iter(range(1000))
-        options = AskOptions.make(min_revisions=3, seed=enough)
-        *_, last = session.ask(
-            "Add 48 and 57.",
-            options=options,
-            cancelled=lambda: next(ticks) < 0,
-            finishing=lambda: next(ticks) > enough,
-        )
-        chain = last.chain
-        assert chain.stop_reason is StopReason.INTERRUPTED
-        assert all(turn.complete for turn in chain.turns)
-        assert chain.final_turn.complete
+@pytest.mark.parametrize("enough", range(1, 60, 7))
+def test_finishing_ends_with_the_turn(tiny: Path, enough: int) -> None:
+    tokens = count()
+    *_, last = Session(load_model(tiny)).ask(
+        "Add 48 and 57.",
+        options=AskOptions.make(min_revisions=3, seed=enough),
+        cancelled=lambda: next(tokens) < 0,
+        finishing=lambda: next(tokens) > enough,
+    )
+    assert last.chain.stop_reason is StopReason.INTERRUPTED
+    assert all(turn.complete for turn in last.chain.turns)
+    assert last.chain.final_turn.complete
 
 
 def test_the_context_is_a_limit(tiny: Path) -> None:
