@@ -17,9 +17,10 @@ DATA = Path(os.environ.get("SELFEE_TEST_DATA", ROOT.parent / "shared" / "data"))
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the user's own files; the reconstructed tiny model is shared."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in [*os.environ]:
+            if name.startswith("SELFEE_") or name in ("NO_COLOR", "FORCE_COLOR"):
+                patch.delenv(name)
         patch.setenv("SELFEE_HOME", str(tmp_path_factory.mktemp("selfee-home")))
-        for name in ("SELFEE_MODEL", "NO_COLOR", "FORCE_COLOR"):
-            patch.delenv(name, raising=False)
         yield
 
 

@@ -22,6 +22,8 @@ from selfee_cli.ui.console import console
 app = typer.Typer(
     name="selfee",
     help="SelFee on your own machine: reconstruct the weights, then answer, criticise and revise.",
+    epilog="Flags are set for good by `selfee config`'s file; Tab completes them after "
+    "`selfee --install-completion`.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -37,6 +39,7 @@ COMMANDS = {
     "checksum": "Write SHA256SUMS for a directory of weights.",
     "inspect": "What is this directory of weights?",
     "bench": "Figures of this machine, beside limits and peers.",
+    "config": "What is set, by config.toml, SELFEE_ variables or default.",
     "doctor": "What this machine has, what fits on it, what is missing.",
     "make-delta": "The inverse: tuned weights less their base.",
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfee_cli.commands import options as opt
+from selfee_cli.commands.flags import ChainFlags, DisplayFlags, ModelFlags
 from selfee_cli.errors import Interrupted, SelfeeError, UsageError
 from selfee_cli.ui.console import console
 from selfee_cli.ui.show import Show
@@ -30,12 +31,9 @@ def ask(
         str | None,
         typer.Option("--input", metavar="TEXT|@FILE", help="A text that the question is about."),
     ] = None,
-    loading: opt.ModelFlags,
-    chain: opt.ChainFlags,
-    show: Annotated[
-        Show | None,
-        typer.Option("--show", help="Default: chain on a terminal, final in a pipe."),
-    ] = None,
+    loading: ModelFlags,
+    chain: ChainFlags,
+    display: DisplayFlags,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON event a line.")] = False,
     token_ids: Annotated[
@@ -54,7 +52,7 @@ def ask(
     context_text = None if input is None else opt.read_text(input)
     options = chain.options()
     session = loading.open()
-    render = _renderer(show, as_json=as_json, as_jsonl=as_jsonl, token_ids=token_ids)
+    render = _renderer(display, as_json=as_json, as_jsonl=as_jsonl, token_ids=token_ids)
     with opt.interruptible() as cancelled:
         events = session.ask(text, input=context_text, options=options, cancelled=cancelled)
         written = _drain(events, render)
@@ -72,14 +70,15 @@ def _question(question: str | None) -> str:
 
 
 def _renderer(
-    show: Show | None, *, as_json: bool, as_jsonl: bool, token_ids: bool
+    display: DisplayFlags, *, as_json: bool, as_jsonl: bool, token_ids: bool
 ) -> Callable[[Event], None]:
     if as_json or as_jsonl:
         return lambda event: _write_json(event, every=as_jsonl, token_ids=token_ids)
     from selfee_cli.ui.stream import ChainRenderer
 
-    chosen = show or (Show.CHAIN if console.out.isatty() else Show.FINAL)
-    return ChainRenderer(console.write, console.style(console.out), chosen).handle
+    show = display.show or (Show.CHAIN if console.out.isatty() else Show.FINAL)
+    style = console.style(console.out)
+    return ChainRenderer(console.write, style, show, display.feedback).handle
 
 
 def _write_json(event: Event, *, every: bool, token_ids: bool) -> None:

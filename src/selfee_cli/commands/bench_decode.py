@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfee_cli.commands import options as opt
+from selfee_cli.commands.flags import ModelFlags
 from selfee_cli.ui.console import console
 from selfee_cli.ui.units import count_text
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @opt.command
 def decode(
     *,
-    model: opt.ModelFlags,
+    model: ModelFlags,
     random: Annotated[
         str | None,
         typer.Option(

@@ -2,33 +2,113 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from selfee_cli.commands import options as opt
+from selfee_cli.commands.flags import ChainFlags, ChatFlags, DisplayFlags, ModelFlags
+from selfee_cli.errors import NotFoundError, UsageError
+from selfee_cli.settings import Settings, history_file, log_file, sessions_dir
 from selfee_cli.ui.console import console
-from selfee_cli.ui.show import Show
+
+if TYPE_CHECKING:
+    from selfee_cli.ui.repl import Mode
 
 
 @opt.command
 def chat(
     question: Annotated[
         str | None,
-        typer.Argument(metavar="[QUESTION]", help="A question to begin with.", show_default=False),
+        typer.Argument(
+            metavar="[QUESTION]",
+            help="A question to begin with; `-` reads it from standard input.",
+            show_default=False,
+        ),
     ] = None,
     *,
-    loading: opt.ModelFlags,
-    chain: opt.ChainFlags,
-    show: Annotated[Show, typer.Option("--show", help="How much of each chain.")] = Show.CHAIN,
+    go_on: Annotated[
+        bool, typer.Option("--continue", "-c", help="Go on with the last session.")
+    ] = False,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="ID", help="Go on with a session.")
+    ] = None,
+    sessions: Annotated[bool, typer.Option("--sessions", help="List the sessions.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="No colour, no cursor codes; for simple terminals.")
+    ] = False,
+    loading: ModelFlags,
+    chain: ChainFlags,
+    display: DisplayFlags,
+    keeping: ChatFlags,
+    settings: Settings,
 ) -> None:
     """Talk with the model; it remembers its final answers. Ctrl-C stops a chain, Ctrl-D leaves.
 
     Example: selfee chat --model selfee-7b --min-revisions 1
     """
-    chain.options()  # a wrong value is told before the model is loaded
-    session = loading.open()
-    from selfee_cli.ui.repl import Repl
+    if sessions:
+        from selfee_cli.ui.repl_commands import list_sessions
 
-    code = Repl(session, chain.options, console=console, show=show).run(question)
+        console.write("".join(f"{line}\n" for line in list_sessions(sessions_dir())))
+        return
+    chain.options()  # a wrong value is told before the model is loaded
+    before = _session_to_resume(go_on=go_on, resume=resume)
+    if question == "-":
+        question = opt.read_stdin().strip("\n") or None
+        _reopen_terminal()
+    path = loading.locate()
+    from selfee_cli.ui.repl import Repl, Setup
+
+    setup = Setup(
+        mode=_mode(plain),
+        sessions=sessions_dir() if keeping.save else None,
+        history=history_file() if keeping.save and keeping.history else None,
+        log=log_file() if keeping.save else None,
+        vi=keeping.edit_mode == "vi",
+    )
+    repl = Repl(lambda start, step: loading.load(path, start, step), settings, setup, console)
+    code = repl.run(question, resume=before)
+    if repl.is_loading:  # nobody waits for a thread that reads 26 GB
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     raise typer.Exit(code)
+
+
+def _session_to_resume(*, go_on: bool, resume: str | None) -> Path | None:
+    from selfee_cli.chat import session_file
+
+    if go_on and resume is not None:
+        raise UsageError("--continue and --resume exclude each other")
+    if resume is not None:
+        return session_file.find(resume, sessions_dir())
+    if not go_on:
+        return None
+    newest = session_file.newest(sessions_dir())
+    if not newest:
+        raise NotFoundError("there is no session to continue", hint="selfee chat begins one")
+    return newest[0]
+
+
+def _reopen_terminal() -> None:
+    """After standard input was read to its end, go on at the terminal, where there is one."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR)
+    except OSError:
+        return
+    os.dup2(terminal, 0)
+    os.close(terminal)
+    sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+
+
+def _mode(plain: bool) -> Mode:
+    from selfee_cli.ui.repl import Mode
+
+    if not sys.stdin.isatty():
+        return Mode.SCRIPT
+    simple = plain or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    return Mode.PLAIN if simple else Mode.FULL

@@ -1,4 +1,4 @@
-"""What commands share: flags in groups, texts from files, Ctrl-C.
+"""What commands share beside flags: the decorator, texts from files, Ctrl-C.
 
 A command is a plain function under :func:`command`. Beside its own flags it may take a group of
 them as one parameter, such as ``chain: ChainFlags``; the command line shows the group's flags.
@@ -11,170 +11,43 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import typer
 
+from selfee_cli.commands.flags import FlagGroup, OutputFlags, settings_of
 from selfee_cli.errors import NotFoundError, SelfeeError
+from selfee_cli.settings import Settings
 from selfee_cli.ui.console import console
-
-if TYPE_CHECKING:
-    from selfee_cli.engine.options import AskOptions
-    from selfee_cli.engine.session import Session
-
-
-class FlagGroup:
-    """A frozen dataclass of flags; each field's annotation is a Typer option."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputFlags(FlagGroup):
-    """How much is said, and how. Every command has them."""
-
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No talk, only data and errors.")] = (
-        False
-    )
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More talk.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks instead of hints.")] = False
-    no_color: Annotated[bool, typer.Option("--no-color", help="No colour.")] = False
-
-    def apply(self) -> None:
-        """Set the console's switches; a command that calls another does not unset them."""
-        for flag in fields(self):
-            if getattr(self, flag.name):
-                setattr(console, flag.name, True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelFlags(FlagGroup):
-    """Which model, and how it is loaded."""
-
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            envvar="SELFEE_MODEL",
-            metavar="PATH|REPO|tiny",
-            help="Directory or Hub repository; unset: the bundled tiny model.",
-            show_default=False,
-        ),
-    ] = None
-    engine: Annotated[
-        str, typer.Option("--engine", metavar="ENGINE", help="auto, native or transformers.")
-    ] = "auto"
-    device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto"
-    dtype: Annotated[
-        str,
-        typer.Option("--dtype", metavar="DTYPE", help="auto, float16, bfloat16 or float32."),
-    ] = "auto"
-    quant: Annotated[
-        str,
-        typer.Option("--quant", metavar="QUANT", help="Weights as int8, int4 or fp8; none: not."),
-    ] = "none"
-    context: Annotated[
-        int | None,
-        typer.Option(
-            "--context", min=128, metavar="N", help="Tokens of context; default: as trained."
-        ),
-    ] = None
-
-    def open(self) -> Session:
-        """Load the model, with a progress bar where it takes a while."""
-        from selfee_cli.api import TINY, load, resolve_model
-
-        if not self.model:
-            console.say(
-                "using the bundled tiny model, which knows little; "
-                "for the real one: selfee ask --model DIR (see `selfee apply-delta --help`)"
-            )
-        # A path that is not there is reported before torch is imported.
-        path = resolve_model(self.model or TINY, say=console.say, quiet=console.quiet)
-        from selfee_cli.engine.loading import LoadOptions
-        from selfee_cli.ui.progress import ByteProgress
-
-        options = LoadOptions(
-            engine=self.engine,
-            device=self.device,
-            dtype=self.dtype,
-            quant=self.quant,
-            context_length=self.context,
-        )
-        with ByteProgress("loading", enabled=not console.quiet) as bar:
-            session = load(path, options, started=bar.start, progress=bar.advance)
-        about, engine = session.model, session.model.engine
-        console.explain(
-            f"{path}: {engine.name} engine, {engine.form} on {engine.device}, "
-            f"{engine.context_length} tokens of context, loaded in {about.load_seconds:.1f} s"
-        )
-        return session
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChainFlags(FlagGroup):
-    """How chains are revised and sampled."""
-
-    min_revisions: Annotated[
-        int, typer.Option("--min-revisions", metavar="N", help="Revise at least N times.")
-    ] = 0
-    max_revisions: Annotated[
-        int | None,
-        typer.Option("--max-revisions", metavar="M", help="Revise at most M times."),
-    ] = None
-    max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", metavar="N", help="Stop after N tokens.")
-    ] = None
-    temperature: Annotated[
-        float,
-        typer.Option("--temperature", metavar="T", help="0 is greedy; 0.7 as SelFee's authors."),
-    ] = 0.7
-    top_p: Annotated[
-        float, typer.Option("--top-p", metavar="P", help="Sample from the nucleus.")
-    ] = 1.0
-    top_k: Annotated[
-        int, typer.Option("--top-k", metavar="K", help="Sample from the K best; 0: all.")
-    ] = 0
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", metavar="S", help="Same seed, same chain; unset: drawn."),
-    ] = None
-    lookup: Annotated[
-        bool,
-        typer.Option("--lookup/--no-lookup", help="Draft from what was said: same text, sooner."),
-    ] = True
-
-    def options(self) -> AskOptions:
-        """Return the options; each call draws its own seed where none is given.
-
-        Raises:
-            UsageError: a value that cannot be meant.
-        """
-        from selfee_cli.engine.options import AskOptions
-
-        return AskOptions.make(**{flag.name: getattr(self, flag.name) for flag in fields(self)})
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a function a command: its flag groups taken apart, the output flags added."""
+    """Make a function a command: its flag groups taken apart, the output flags added.
+
+    A parameter of the type :class:`Settings` gets the settings that the groups were made of.
+    """
     hints = get_type_hints(function, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
+    wholes = [name for name, hint in hints.items() if hint is Settings]
 
     @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> None:
-        _gather(OutputFlags, kwargs).apply()
-        gathered = {name: _gather(group, kwargs) for name, group in groups.items()}
-        function(*args, **kwargs, **gathered)
+    def run(*args: Any, ctx: typer.Context | None = None, **kwargs: Any) -> None:
+        settings = settings_of((*groups.values(), OutputFlags), ctx, kwargs)
+        OutputFlags.of(settings).apply()
+        made: dict[str, Any] = {name: group.of(settings) for name, group in groups.items()}
+        function(*args, **kwargs, **made, **dict.fromkeys(wholes, settings))
 
     parameters: list[inspect.Parameter] = []
     for each in inspect.signature(function).parameters.values():
         if each.name in groups:
             parameters += _flags(groups[each.name])
-        else:
+        elif each.name not in wholes:
             parameters.append(each.replace(annotation=hints[each.name]))
     parameters += _flags(OutputFlags)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters.append(inspect.Parameter("ctx", keyword, default=None, annotation=typer.Context))
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
@@ -182,12 +55,6 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _is_group(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, FlagGroup)
-
-
-def _gather(group: Any, arguments: dict[str, Any]) -> Any:
-    """Take the group's flags out of ``arguments``."""
-    names = [flag.name for flag in fields(group) if flag.name in arguments]
-    return group(**{name: arguments.pop(name) for name in names})
 
 
 @functools.cache

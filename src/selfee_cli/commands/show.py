@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from selfee_cli.commands import options as opt
+from selfee_cli.commands.flags import DisplayFlags
 from selfee_cli.errors import NotFoundError, SelfeeError
 from selfee_cli.ui.console import console, printable
 from selfee_cli.ui.show import Show
@@ -26,19 +28,17 @@ def show(
     id: Annotated[
         str | None, typer.Option("--id", metavar="N", help="Only the chain of question N.")
     ] = None,
-    how: Annotated[Show, typer.Option("--show", help="How much of each chain.")] = Show.CHAIN,
+    display: DisplayFlags,
     as_jsonl: Annotated[
         bool, typer.Option("--jsonl", help="One parsed chain a line, for programs.")
     ] = False,
 ) -> None:
-    """Render recorded chains: turns, scores, verdicts, differences.
+    """Render recorded chains and sessions: turns, scores, verdicts, differences.
 
     Example: selfee show selfee_13b_enforce_3_revisions.jsonl --id 7 --show diff
     """
 
-    from selfee_cli.protocol.records import read_records
-
-    records = read_records(_read(file), source=file)
+    records = _records(_read(file), file)
     found = False
     for record in records:
         if id is not None and str(record.question_id) != id:
@@ -47,9 +47,25 @@ def show(
         if as_jsonl:
             console.json(record.to_json())
         else:
-            _render(record, how)
+            _render(record, display)
     if not found:
         raise NotFoundError(f"{file} has no chain with the id {id}")
+
+
+def _records(text: str, source: str) -> Iterable[Record]:
+    from selfee_cli.chat import session_file
+    from selfee_cli.protocol.records import Record, read_records
+
+    data = text.encode("utf-8", "replace")
+    if not session_file.is_session(data):
+        return read_records(text, source=source)
+    saved = session_file.parse(data, source)
+    if saved.damaged:
+        console.say(f"{source}: {saved.damaged} damaged lines were skipped")
+    if not saved.conversation.chains:
+        raise SelfeeError(f"{source} holds no chain", hint="nothing was asked in this session")
+    chains = enumerate(saved.conversation.chains, 1)
+    return [Record(question_id=number, chain=chain) for number, chain in chains]
 
 
 def _read(file: str) -> str:
@@ -64,7 +80,7 @@ def _read(file: str) -> str:
         raise SelfeeError(f"cannot read {path}: {error}") from error
 
 
-def _render(record: Record, how: Show) -> None:
+def _render(record: Record, display: DisplayFlags) -> None:
     from selfee_cli.protocol.records import replay
     from selfee_cli.ui.stream import ChainRenderer
 
@@ -75,7 +91,8 @@ def _render(record: Record, how: Show) -> None:
     if record.chain.input:
         console.line(style.paint(printable(record.chain.input), "dim"))
     console.line("")
-    renderer = ChainRenderer(console.write, style, how)
+    show = display.show or Show.CHAIN
+    renderer = ChainRenderer(console.write, style, show, display.feedback)
     for event in replay(record.chain):
         renderer.handle(event)
     console.line("")

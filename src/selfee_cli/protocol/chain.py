@@ -110,6 +110,8 @@ class Chain:
     input: str | None = None
     turns: tuple[Turn, ...]
     stop_reason: StopReason | None = None
+    accepted: TurnId | None = None
+    """The turn that a reader chose as the result; None: the last one that is complete."""
     raw: str = ""
     """The exact text after the prompt, as published chains are written."""
     token_ids: TokenIds | None = None
@@ -120,7 +122,13 @@ class Chain:
 
     @property
     def final_turn(self) -> Turn:
-        """The last complete answer or revision; an unfinished one only where none is complete."""
+        """The accepted turn, else the last complete answer or revision.
+
+        An unfinished one only where none is complete.
+        """
+        for turn in self.turns:
+            if turn.id == self.accepted:
+                return turn
         candidates = [turn for turn in self.turns if turn.is_final_candidate]
         complete = [turn for turn in candidates if turn.complete]
         return (complete or candidates)[-1]

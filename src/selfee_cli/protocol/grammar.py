@@ -36,6 +36,11 @@ class TurnId:
     index: int
 
     @property
+    def place(self) -> int:
+        """How many turns stand before it in its chain."""
+        return 2 * self.index - (self.kind is TurnKind.FEEDBACK)
+
+    @property
     def title(self) -> str:
         """The turn's name as it is printed: ``Answer``, ``Feedback 2``, ``Revision 2``."""
         name = self.kind.value.capitalize()

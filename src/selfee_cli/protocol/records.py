@@ -7,7 +7,7 @@ Published answer files and ``batch`` output (a line a chain, ``whole_generation`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,7 +142,7 @@ def _measured(data: dict[str, Any]) -> Chain:
     return Chain(
         instruction=data["instruction"],
         input=data.get("input"),
-        turns=tuple(_turn(turn) for turn in data["turns"]),
+        turns=tuple(read_turn_json(turn) for turn in data["turns"]),
         stop_reason=None if stop is None else StopReason(stop),
         raw=data.get("raw", ""),
         usage=data.get("usage", {}),
@@ -152,7 +152,12 @@ def _measured(data: dict[str, Any]) -> Chain:
     )
 
 
-def _turn(data: dict[str, Any]) -> Turn:
+def read_turn_json(data: Mapping[str, Any]) -> Turn:
+    """Return the turn that :meth:`Turn.to_json` wrote.
+
+    Raises:
+        KeyError, ValueError, TypeError: it is none.
+    """
     verdict = data.get("verdict")
     return Turn(
         id=TurnId(TurnKind(data["kind"]), int(data["index"])),

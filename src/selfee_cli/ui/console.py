@@ -78,10 +78,14 @@ class Console:
 
         self.line(json.dumps(value, ensure_ascii=False))
 
-    def say(self, text: str) -> None:
-        """Tell the user something, unless they asked for quiet."""
+    def tell(self, text: str) -> None:
+        """Write talk as it is, unless the user asked for quiet."""
         if not self.quiet:
-            _write(self.err, text + "\n")
+            _write(self.err, text)
+
+    def say(self, text: str) -> None:
+        """Tell the user something in a line, unless they asked for quiet."""
+        self.tell(text + "\n")
 
     def explain(self, text: str) -> None:
         """Tell the user more than most want to know."""

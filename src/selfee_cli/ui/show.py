@@ -1,4 +1,4 @@
-"""How much of a chain a reader sees. By itself, so that `selfee --help` need import no renderer."""
+"""How much of a chain is shown. Apart from the renderer, for commands' flags to name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from enum import StrEnum
 
 
 class Show(StrEnum):
-    """The values of ``--show``."""
+    """What a reader sees of a chain."""
 
     FINAL = "final"
     CHAIN = "chain"
     DIFF = "diff"
+
+
+class FeedbackView(StrEnum):
+    """What a reader sees of a feedback."""
+
+    FULL = "full"
+    LINE = "line"
+    HIDDEN = "hidden"

@@ -17,25 +17,52 @@ from selfee_cli.protocol.chain import (
 from selfee_cli.protocol.grammar import TurnId, TurnKind, Verdict
 from selfee_cli.ui.console import Style, printable
 from selfee_cli.ui.diff import word_diff
-from selfee_cli.ui.show import Show
+from selfee_cli.ui.show import FeedbackView, Show
+
+_COLOURS = {TurnKind.ANSWER: "cyan", TurnKind.FEEDBACK: "yellow", TurnKind.REVISION: "green"}
+_VERDICTS = {
+    Verdict.NEEDED: ("revision needed", "yellow"),
+    Verdict.NOT_NEEDED: ("revision not needed", "green"),
+    None: ("no verdict", "red"),
+}
 
 
 class ChainRenderer:
     """Renders the events of one chain after the other through ``write``.
 
     ``CHAIN`` streams every turn, ``DIFF`` prints a revision once it is there, as its changes,
-    ``FINAL`` prints nothing but the text the chain arrives at.
+    ``FINAL`` prints nothing but the text the chain arrives at. ``feedback`` may change at any
+    time and holds from the next turn on. A feedback that ends without having begun was supplied
+    or overruled: it is told in a line.
     """
 
-    def __init__(self, write: Callable[[str], None], style: Style, show: Show) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        style: Style,
+        show: Show,
+        feedback: FeedbackView = FeedbackView.FULL,
+        previous: str = "",
+    ) -> None:
         self._write = write
         self._style = style
         self._show = show
+        self.feedback = feedback
+        self._view = feedback
+        self._begun: TurnId | None = None
         self._line_open = False
-        self._previous = ""
+        self._previous = previous
+
+    def mute(self) -> None:
+        """Write nothing at all."""
+        self._write = lambda _: None
 
     def handle(self, event: Event) -> None:
         """Render one event."""
+        if self._show is Show.FINAL:
+            if isinstance(event, ChainEnded):
+                self._put(printable(event.chain.final.strip()) + "\n")
+            return
         match event:
             case TurnStarted(id):
                 self._start(id)
@@ -44,68 +71,74 @@ class ChainRenderer:
             case TurnEnded(turn):
                 self._end(turn)
             case ChainEnded(chain):
-                self._finish(chain)
+                self._put("= " + self._summary(chain) + "\n", "bold")
             case HistoryDropped(exchanges):
                 plural = "exchange" if exchanges == 1 else "exchanges"
-                if self._show is not Show.FINAL:
-                    self._put(f"dropped {exchanges} oldest {plural}\n", "dim")
+                self._put(f"dropped {exchanges} oldest {plural}\n", "dim")
 
     def _start(self, id: TurnId) -> None:
-        if self._show is Show.FINAL:
-            return
-        color = {"answer": "cyan", "feedback": "yellow", "revision": "green"}[id.kind.value]
-        self._put(f"{self._style.rule} {id.title}\n", "bold", color)
+        self._begun = id
+        self._view = self.feedback if id.kind is TurnKind.FEEDBACK else FeedbackView.FULL
+        if self._view is FeedbackView.FULL:
+            self._put(f"{self._style.rule} {id.title}\n", "bold", _COLOURS[id.kind])
 
     def _text(self, id: TurnId, text: str) -> None:
-        if self._show is Show.FINAL or self._is_diffed(id):
+        if self._view is not FeedbackView.FULL or self._is_diffed(id):
             return
         dim = ("dim",) if id.kind is TurnKind.FEEDBACK else ()
         self._put(printable(text), *dim)
 
     def _end(self, turn: Turn) -> None:
-        if self._show is Show.FINAL:
+        begun, self._begun = self._begun == turn.id, None
+        if turn.id.kind is TurnKind.FEEDBACK:
+            view = self._view if begun else min(self.feedback, FeedbackView.LINE, key=_ORDER.index)
+            self._end_feedback(turn, view)
+            return
+        if not begun:
             return
         if self._is_diffed(turn.id):
             self._put(word_diff(self._previous, turn.text, self._style))
+        self._previous = turn.text
         self._close_line()
-        if turn.id.kind is TurnKind.FEEDBACK:
-            self._put(self._conclusion(turn) + "\n")
-        else:
-            self._previous = turn.text
-        if not turn.complete:
-            self._put("(unfinished)\n", "dim")
+        self._put("" if turn.complete else "(unfinished)\n", "dim")
         self._put("\n")
 
-    def _finish(self, chain: Chain) -> None:
-        if self._show is Show.FINAL:
-            self._put(printable(chain.final.strip()) + "\n")
+    def _end_feedback(self, turn: Turn, view: FeedbackView) -> None:
+        if view is FeedbackView.HIDDEN:
             return
-        self._put("= " + self._summary(chain) + "\n", "bold")
+        text, color = self._conclusion(turn)
+        if view is FeedbackView.LINE:
+            told = [f"{self._style.rule} {turn.id.title}"]
+            told += [f"{turn.tokens} tokens"] if turn.tokens else []
+            told += [text] if turn.complete else ["unfinished"]
+            self._put(self._joined(told) + "\n\n", "bold", color)
+            return
+        self._close_line()
+        self._put(text + "\n", "bold", color)
+        self._put("" if turn.complete else "(unfinished)\n", "dim")
+        self._put("\n")
 
     def _is_diffed(self, id: TurnId) -> bool:
         return self._show is Show.DIFF and id.kind is TurnKind.REVISION
 
-    def _conclusion(self, turn: Turn) -> str:
-        verdict, color = {
-            Verdict.NEEDED: ("revision needed", "yellow"),
-            Verdict.NOT_NEEDED: ("revision not needed", "green"),
-            None: ("no verdict", "red"),
-        }[turn.verdict]
+    def _conclusion(self, turn: Turn) -> tuple[str, str]:
+        verdict, color = _VERDICTS[turn.verdict]
         parts = [] if turn.score is None else [f"score {turn.score:g}/10"]
         enforced = " (enforced)" if turn.enforced else ""
-        parts.append(verdict + enforced)
-        return self._style.paint(f" {self._style.dot} ".join(parts), "bold", color)
+        return self._joined([*parts, verdict + enforced]), color
 
     def _summary(self, chain: Chain) -> str:
-        parts = [f"{chain.final_turn.id.title} is the answer"]
-        if not chain.final_turn.complete:
-            parts = [f"{chain.final_turn.id.title} is unfinished"]
+        is_done = "is the answer" if chain.final_turn.complete else "is unfinished"
+        parts = [f"{chain.final_turn.id.title} {is_done}"]
         if chain.stop_reason is not None:
             parts.append(chain.stop_reason.value)
         if chain.usage:
             parts.append(f"{chain.usage['completion_tokens']} tokens")
         if chain.timing:
             parts.append(f"{chain.timing['tokens_per_second']:.0f} tok/s")
+        return self._joined(parts)
+
+    def _joined(self, parts: list[str]) -> str:
         return f" {self._style.dot} ".join(parts)
 
     def _close_line(self) -> None:
@@ -116,3 +149,6 @@ class ChainRenderer:
         if text:
             self._line_open = not text.endswith("\n")
             self._write(self._style.paint(text, *styles) if styles else text)
+
+
+_ORDER = [FeedbackView.HIDDEN, FeedbackView.LINE, FeedbackView.FULL]

@@ -1,0 +1,291 @@
+"""What the commands of a session do."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfee_cli.chat import session_file, transcript
+from selfee_cli.chat.command_table import COMMANDS, KEYS, Command, resolve, words
+from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
+from selfee_cli.protocol.prompt import render_prompt
+from selfee_cli.protocol.records import replay
+from selfee_cli.settings import find, written
+from selfee_cli.ui.clipboard import copy
+from selfee_cli.ui.console import printable
+from selfee_cli.ui.diff import word_diff
+from selfee_cli.ui.show import FeedbackView, Show
+from selfee_cli.ui.stream import ChainRenderer
+
+if TYPE_CHECKING:
+    from selfee_cli.ui.repl import Repl
+
+_WHAT = ("chain", "settings", "info", "context")
+
+
+class Commands:
+    """The commands of a session. Each method takes what stands after the command's name."""
+
+    def __init__(self, repl: Repl) -> None:
+        self._repl = repl
+        self._console = repl.console
+
+    def run(self, entry: str) -> None:
+        """Run the command that ``entry`` is.
+
+        Raises:
+            SelfeeError: it is unknown, or cannot be done.
+        """
+        word, _, rest = entry.strip().partition(" ")
+        command = resolve(word.split("\n")[0])
+        rest = rest if "\n" not in word else entry.strip().partition("\n")[2]
+        getattr(self, f"_{command.name}")(rest.strip())
+
+    def words(self, head: str) -> Sequence[str]:
+        """Return what may follow ``head``, the words of a command before the cursor."""
+        if not head:
+            return words()
+        if head == "/set":
+            return [each.name for each in self._repl.settings.known if not each.fixed]
+        if head.startswith("/set "):
+            return [*self._values(head.split()[1]), "default"]
+        return {"/show": _WHAT, "/help": [each.name for each in COMMANDS]}.get(head, ())
+
+    def _values(self, key: str) -> Sequence[str]:
+        try:
+            return find(self._repl.settings.known, key).choices or ()
+        except UsageError:
+            return ()
+
+    # -- the session -------------------------------------------------------------------------
+
+    def _help(self, name: str) -> None:
+        if name:
+            command = resolve(name)
+            self._lines([command.usage, *_about(command)])
+            return
+        width = max(len(command.usage) for command in COMMANDS) + 2
+        self._lines([f"{c.usage:<{width}}{c.does}" for c in COMMANDS])
+        self._lines(["//…".ljust(width) + "asks what begins with a slash", ""])
+        self._lines([f"{key:<{width}}{does}" for key, does in KEYS])
+
+    def _exit(self, _: str) -> None:
+        self._repl.done = True
+
+    def _clear(self, _: str) -> None:
+        repl = self._repl
+        if repl.journal.id is not None:
+            self._console.say(f"resume: selfee chat --resume {repl.journal.id}")
+        repl.journal.close()
+        repl.talk = type(repl.talk)()
+        repl.input = None
+        self._console.say("a new session")
+
+    def _load(self, name: str) -> None:
+        if not name:
+            raise UsageError("which session?", hint="/sessions lists them")
+        folder = self._repl.setup.sessions
+        path = session_file.find(name, folder or Path())
+        self._repl.open(path)
+
+    def _sessions(self, _: str) -> None:
+        self._lines(list_sessions(self._repl.setup.sessions))
+
+    def _save(self, name: str) -> None:
+        repl = self._repl
+        id = repl.journal.id or session_file.new_id()
+        path = Path(name or f"{id}.md").expanduser()
+        transcript.save(path, repl.talk.chains, f"selfee {id}")
+        self._console.say(f"written to {path}")
+
+    # -- settings ----------------------------------------------------------------------------
+
+    def _set(self, text: str) -> None:
+        key, _, value = text.partition(" ")
+        settings = self._repl.settings
+        if not key:
+            self._settings()
+            return
+        if not value.strip():
+            name = find(settings.known, key).name
+            self._lines([f"{written(settings.get(name))} ({settings.source(name)})"])
+            return
+        settings.set(key, value.strip())
+        self._repl.journal.set(key, value.strip())
+        self._console.verbose = settings.get("verbose")
+
+    def _settings(self, *, fixed: bool = False) -> None:
+        settings = self._repl.settings
+        shown = {each.name for each in settings.known if fixed or not each.fixed}
+        rows = [(n, written(v), s) for n, v, s in settings.items() if n in shown]
+        widths = [max(len(row[column]) for row in rows) + 2 for column in (0, 1)]
+        self._lines([f"{n:<{widths[0]}}{v:<{widths[1]}}{source}" for n, v, source in rows])
+
+    def toggle_fold(self) -> None:
+        """Fold the feedback that follows, or unfold it."""
+        folded = self._repl.settings.get("feedback") == FeedbackView.FULL
+        self._feedback(FeedbackView.LINE if folded else FeedbackView.FULL)
+
+    def _fold(self, _: str) -> None:
+        self._feedback(FeedbackView.LINE)
+
+    def _unfold(self, _: str) -> None:
+        self._feedback(FeedbackView.FULL)
+
+    def _feedback(self, view: FeedbackView) -> None:
+        self._repl.settings.set("feedback", view.value)
+        if self._repl.live is not None:
+            renderer, _ = self._repl.live
+            renderer.feedback = view
+        else:
+            self._console.say(f"feedback: {view.value}")
+
+    # -- steering ----------------------------------------------------------------------------
+
+    def _revise(self, text: str) -> None:
+        talk = self._repl.talk
+        count = _number(text) if text else 1
+        if count is None:
+            self._repl.extend(talk.revise_on(text))
+        elif count < 1:
+            raise UsageError("revise how often?", hint="/revise 2")
+        else:
+            self._repl.extend(talk.revise(count))
+
+    def _accept(self, text: str) -> None:
+        repl = self._repl
+        index = _number(text)
+        if text and index is None:
+            raise UsageError(f"which turn is {text}?", hint="0 is the answer, K revision K")
+        turn = repl.talk.accept(index)
+        repl.journal.accept(turn)
+        self._console.say(f"{turn.id.title} is the answer")
+
+    def _stop(self, _: str) -> None:
+        raise UsageError("nothing to stop", hint="typed while a chain runs, it ends with its turn")
+
+    def _continue(self, _: str) -> None:
+        self._repl.extend(self._repl.talk.resume(self._repl.settings.get("min-revisions")))
+
+    def _regenerate(self, _: str) -> None:
+        chain = self._repl.talk.last
+        if not self._repl.settings.get("temperature"):
+            raise UsageError(
+                "at temperature 0 it would come out the same", hint="/set temperature 0.7"
+            )
+        seed = chain.sampling.get("seed")
+        self._repl.ask(chain.instruction, replaces=1, seed=None if seed is None else seed + 1)
+
+    def _undo(self, text: str) -> None:
+        count = _number(text) if text else 1
+        if not count:
+            raise UsageError(f"undo how many, {text}?", hint="/undo 2")
+        count = self._repl.talk.undo(count)
+        self._repl.journal.undo(count)
+        left = len(self._repl.talk.chains)
+        self._console.say(f"dropped {count} question{'s' * (count > 1)}; {left} left")
+
+    def _edit(self, text: str) -> None:
+        repl = self._repl
+        question = repl.talk.last.instruction
+        if text:
+            repl.ask(text, replaces=1)
+        elif repl.setup.mode == "script":
+            raise UsageError("there is nothing to edit with", hint="/edit TEXT asks TEXT instead")
+        else:
+            repl.editing = True
+            repl.beginning = "/" + question if question.startswith("/") else question
+
+    def _read(self, name: str) -> None:
+        if not name:
+            raise UsageError("which file?", hint="/read FILE")
+        path = Path(name).expanduser()
+        try:
+            self._repl.input = path.read_text("utf-8")
+        except FileNotFoundError as error:
+            raise NotFoundError(f"no file {path}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise SelfeeError(f"cannot read {path} as UTF-8 text: {error}") from error
+        self._console.say(f"{len(self._repl.input)} characters for the next question")
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def _diff(self, text: str) -> None:
+        talk = self._repl.talk
+        if text:
+            numbers = [_number(part) for part in text.split()]
+            if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
+                raise UsageError(f"cannot compare {text}", hint="/diff 0 2")
+            old, new = (talk.candidate(number) for number in numbers if number is not None)
+        else:
+            old, new = talk.candidate(0), talk.last.final_turn
+        title = f"{self._repl.style.rule} {old.id.title} to {new.id.title}"
+        self._lines([title, word_diff(old.text.strip(), new.text.strip(), self._repl.style)])
+
+    def _show(self, what: str) -> None:
+        match what:
+            case "chain":
+                chain = self._repl.talk.last
+                renderer = ChainRenderer(self._repl.write, self._repl.style, Show.CHAIN)
+                for event in replay(chain):
+                    renderer.handle(event)
+            case "settings":
+                self._settings(fixed=True)
+            case "info":
+                model = self._repl.session().model.to_json()
+                self._lines([f"{name:<12} {value}" for name, value in model.items()])
+            case "context":
+                talk = self._repl.talk
+                history = talk.history()
+                shown = render_prompt("…", input=self._repl.input, history=history)
+                self._lines([printable(shown.rstrip())])
+                if talk.chains and talk.last.usage:
+                    self._lines(["", self._repl.meter()])
+            case _:
+                raise UsageError(f"show {what or 'what'}?", hint=f"one of {', '.join(_WHAT)}")
+
+    def _copy(self, text: str) -> None:
+        talk = self._repl.talk
+        index = _number(text)
+        if text and index is None:
+            raise UsageError(f"which turn is {text}?", hint="0 is the answer, K revision K")
+        turn = talk.last.final_turn if index is None else talk.candidate(index)
+        terminal = self._console.write if sys.stdout.isatty() else None
+        where = copy(turn.text.strip(), terminal)
+        self._console.say(f"{turn.id.title} is in the {where}")
+
+    def _lines(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._repl.write(line + "\n")
+
+
+def _about(command: Command) -> list[str]:
+    others = ", ".join(f"/{alias}" for alias in command.aliases)
+    return [command.does, *([command.more] if command.more else []), *([others] if others else [])]
+
+
+def _number(text: str) -> int | None:
+    """Return the whole number that ``text`` is, or None where it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def list_sessions(folder: Path | None) -> list[str]:
+    """Return a line a session, the newest first: its id, its questions, the first of them."""
+    lines = []
+    for path in session_file.newest(folder) if folder else []:
+        try:
+            saved = session_file.read(path)
+        except SelfeeError:
+            lines.append(f"{path.stem}  cannot be read")
+            continue
+        chains = saved.conversation.chains
+        first = chains[0].instruction.split("\n")[0] if chains else ""
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+        lines.append(f"{path.stem}  {when}  {len(chains):>3}  {printable(first)[:60]}")
+    return lines or ["no sessions yet"]
