@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
@@ -26,16 +27,35 @@ def ignore_progress(count: int) -> None:
     """Do nothing with progress."""
 
 
+class Crc32:
+    """A checksum in the manner of ``hashlib``: it tells where damage lies, not that there is none.
+
+    That a file is whole its SHA-256 proves; a second one for every tensor would take a fifth of
+    the time of a reconstruction.
+    """
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: memoryview) -> None:
+        """Add the next bytes."""
+        self._value = zlib.crc32(data, self._value)
+
+    def hexdigest(self) -> str:
+        """Return eight hexadecimal digits."""
+        return f"{self._value:08x}"
+
+
 def hash_file(
     path: Path,
     *,
-    algorithm: Literal["sha256", "md5"] = "sha256",
+    algorithm: Literal["sha256", "md5", "crc32"] = "sha256",
     start: int = 0,
     count: int | None = None,
     advance: Advance = ignore_progress,
 ) -> str:
     """Give the hexadecimal digest of a file, or of ``count`` of its bytes from ``start``."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
+    digest = Crc32() if algorithm == "crc32" else hashlib.new(algorithm, usedforsecurity=False)
     buffer = memoryview(bytearray(_CHUNK))
     with DataFile(path) as file:
         end = file.size if count is None else start + count

@@ -123,7 +123,7 @@ class Codec:
         """
         magnitude = self._magnitude[: values.size]
         np.absolute(values, out=magnitude)
-        peak = float(magnitude.max()) if values.size else 0.0
+        peak = float(np.maximum.reduce(magnitude)) if values.size else 0.0
         if dtype is DType.F32:
             np.copyto(out, values)
         elif dtype is DType.BF16:
@@ -140,7 +140,7 @@ class Codec:
             return False
         exponent_and_up = self._power.view(_U16)[: raw.size]
         np.bitwise_and(raw, _U16(0x7FFF), out=exponent_and_up)
-        return int(exponent_and_up.max()) >= _HALF_INF
+        return int(np.maximum.reduce(exponent_and_up)) >= _HALF_INF
 
     def _encode_half(self, values: Floats, magnitude: Floats, out: Raw) -> None:
         power = self._power[: values.size]

@@ -51,12 +51,12 @@ class FileRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorRecord:
-    """What a tensor must be; the digest is over its raw bytes."""
+    """What a tensor must be; the checksum is over its raw bytes."""
 
     dtype: str
     shape: tuple[int, ...]
     file: str
-    sha256: str
+    crc32: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class Manifest:
                     "dtype": record.dtype,
                     "shape": list(record.shape),
                     "file": record.file,
-                    "sha256": record.sha256,
+                    "crc32": record.crc32,
                 }
                 for name, record in self.tensors.items()
             },
@@ -109,7 +109,7 @@ def tensor_records(tensors: Sequence[WrittenTensor]) -> dict[str, TensorRecord]:
             dtype=tensor.info.dtype.value,
             shape=tensor.info.shape,
             file=tensor.file,
-            sha256=tensor.sha256,
+            crc32=tensor.crc32,
         )
         for tensor in tensors
     }
@@ -142,7 +142,7 @@ def _parse(value: Mapping[str, Any]) -> Manifest:
             dtype=_typed(str, entry["dtype"]),
             shape=tuple(_typed(int, length) for length in entry["shape"]),
             file=_typed(str, entry["file"]),
-            sha256=_typed(str, entry["sha256"]),
+            crc32=_typed(str, entry["crc32"]),
         )
         for name, entry in value["tensors"].items()
     }

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from selfee_cli.weights.digests import Crc32
 from selfee_cli.weights.disk import EarlySync, WrittenFile, disk_errors, reserve, write_json
 from selfee_cli.weights.dtypes import Raw, byte_view
 from selfee_cli.weights.journal import FinishedShard, Journal
@@ -30,11 +31,11 @@ SHARD_SIZE = 5_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenTensor:
-    """A finished tensor: its digest is over its raw little-endian bytes."""
+    """A finished tensor: its checksum is over its raw little-endian bytes."""
 
     info: TensorInfo
     file: str
-    sha256: str
+    crc32: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class ShardWriter:
         self._file: BinaryIO | None = None
         self._sync: EarlySync
         self._file_digest = hashlib.sha256()
-        self._tensor_digest = hashlib.sha256()
+        self._checksum = Crc32()
 
     @property
     def due(self) -> list[TensorInfo]:
@@ -128,8 +129,8 @@ class ShardWriter:
         """Count a shard that an earlier run finished as written."""
         self.files.append(finished.file)
         for info in shard.tensors:
-            digest = finished.tensors[info.name]
-            self.tensors.append(WrittenTensor(info=info, file=shard.name, sha256=digest))
+            checksum = finished.tensors[info.name]
+            self.tensors.append(WrittenTensor(info=info, file=shard.name, crc32=checksum))
 
     def write(self, name: str, data: Raw) -> None:
         """Append ``data``, raw, to the tensor ``name``, which must be the one that is due."""
@@ -144,11 +145,11 @@ class ShardWriter:
             self._file.write(view)
             self._sync.wrote(view.nbytes)
         self._file_digest.update(view)
-        self._tensor_digest.update(view)
+        self._checksum.update(view)
         self._left -= view.nbytes
         if not self._left:
-            digest = self._tensor_digest.hexdigest()
-            self.tensors.append(WrittenTensor(info=info, file=shard.name, sha256=digest))
+            checksum = self._checksum.hexdigest()
+            self.tensors.append(WrittenTensor(info=info, file=shard.name, crc32=checksum))
             if info is shard.tensors[-1]:
                 self._finish_file(shard)
 
@@ -160,7 +161,7 @@ class ShardWriter:
             self._begin_file(shard)
         self._next += 1
         self._left = info.nbytes
-        self._tensor_digest = hashlib.sha256()
+        self._checksum = Crc32()
 
     def _begin_file(self, shard: ShardPlan) -> None:
         with disk_errors(self.directory):
@@ -182,8 +183,8 @@ class ShardWriter:
         written = WrittenFile(name=shard.name, size=shard.nbytes, sha256=digest)
         self.files.append(written)
         if self._journal is not None:
-            digests = {t.info.name: t.sha256 for t in self.tensors if t.file == shard.name}
-            self._journal.add(FinishedShard(file=written, tensors=digests))
+            checksums = {t.info.name: t.crc32 for t in self.tensors if t.file == shard.name}
+            self._journal.add(FinishedShard(file=written, tensors=checksums))
 
     def _write_index(self) -> None:
         index = {
