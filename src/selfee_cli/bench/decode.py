@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from selfee_cli.protocol.grammar import TurnId, TurnKind
+
 if TYPE_CHECKING:
     import torch
 
@@ -149,6 +151,10 @@ def plain_speed(engine: Engine, tokens: int, rounds: int) -> float:
     return statistics.median(measure() for _ in range(rounds))
 
 
+_CHAIN = 600  # tokens at most: a model that was not tuned on chains may write on and on
+_REVISION_2 = TurnId(TurnKind.REVISION, 2)
+
+
 def lookup_speed(session: Session, question: str, revisions: int) -> LookupSpeed:
     """Write one greedy chain with drafts and without; the text is the same."""
     from selfee_cli.engine.options import AskOptions
@@ -157,14 +163,18 @@ def lookup_speed(session: Session, question: str, revisions: int) -> LookupSpeed
 
     def write(lookup: bool) -> Chain:
         options = AskOptions.make(
-            min_revisions=revisions, max_revisions=revisions, temperature=0, lookup=lookup
+            min_revisions=revisions,
+            max_revisions=revisions,
+            max_new_tokens=_CHAIN,
+            temperature=0,
+            lookup=lookup,
         )
         *_, last = Session(session.model).ask(question, options=options)
         assert isinstance(last, ChainEnded)
         return last.chain
 
     def later(chain: Chain) -> float:
-        turns = [turn for turn in chain.turns if turn.id.index >= 2]
+        turns = [turn for turn in chain.turns if turn.id.place >= _REVISION_2.place]
         seconds = sum(turn.seconds for turn in turns)
         return sum(turn.tokens for turn in turns) / seconds if seconds else 0.0
 

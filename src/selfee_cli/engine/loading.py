@@ -23,8 +23,9 @@ from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
 from selfee_cli.weights.fingerprint import sampled_fingerprint
 from selfee_cli.weights.identity import describe_delta
 
-# A small network's matrices are done before a second thread has woken up.
-_ONE_THREAD = 20_000_000
+# A small network's matrices may be done before a second thread has woken up.
+_SMALL = 20_000_000
+_TRIALS = 8
 
 ENGINES = ("auto", "native", "transformers")
 
@@ -100,8 +101,6 @@ def load_model(
             parameters=parameters,
             quant=options.quant,
         )
-        if device.type == "cpu" and parameters < _ONE_THREAD:
-            torch.set_num_threads(1)
         fingerprint = sampled_fingerprint(checkpoint)
         started(checkpoint.nbytes)
         try:
@@ -126,6 +125,8 @@ def load_model(
                 )
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(device, parameters, dtype, options.quant) from error
+    if device.type == "cpu" and parameters < _SMALL:
+        _choose_threads(engine)
     return LoadedModel(
         engine=engine,
         tokenizer=tokenizer,
@@ -133,6 +134,21 @@ def load_model(
         fingerprint=fingerprint,
         load_seconds=time.perf_counter() - began,
     )
+
+
+def _choose_threads(engine: Engine) -> None:
+    """Compute with one thread where more are no faster: it depends on the machine."""
+    many, seconds = torch.get_num_threads(), {}
+    for threads in (many, 1):
+        torch.set_num_threads(threads)
+        times = []
+        for _ in range(_TRIALS):
+            began = time.perf_counter()
+            engine.forward([0])
+            times.append(time.perf_counter() - began)
+        engine.truncate(0)
+        seconds[threads] = min(times)
+    torch.set_num_threads(min(seconds, key=lambda threads: seconds[threads]))
 
 
 def out_of_memory(

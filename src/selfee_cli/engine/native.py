@@ -166,12 +166,20 @@ class _Block:
     def open(self, rope: RopeConfig, context_length: int, *, whole: bool) -> None:
         """Make the tables of a context's positions, and a cache for its beginning or all of it."""
         self._context_length = context_length
-        self._cos, self._sin = rope_tables(
-            rope, context_length, dtype=self._dtype, device=self.device
-        )
+        cos, sin = rope_tables(rope, context_length, dtype=self._dtype, device=self.device)
+        self._tables = (cos, 1.0), (sin, 0.0)
         self._cache = self._new_cache(
             context_length if whole else min(_FIRST_CAPACITY, context_length)
         )
+
+    def _over_heads(self, table: torch.Tensor, rest: float) -> torch.Tensor:
+        """Spread (tokens, head_dim) over the heads of queries and keys, ``rest`` for values.
+
+        Values are turned by no angle: so one operation serves all heads, and one stores two.
+        """
+        c, n = self._config, len(table)
+        turned = table[:, None].expand(n, c.heads + c.kv_heads, c.head_dim)
+        return torch.cat((turned, table.new_full((n, c.kv_heads, c.head_dim), rest)), dim=1)
 
     def reserve(self, total: int) -> None:
         """Make the cache hold ``total`` tokens, keeping what it holds."""
@@ -191,7 +199,7 @@ class _Block:
     ) -> torch.Tensor:
         """Run the layers over (tokens, hidden); ``check`` is called before each."""
         c = self._config
-        cos, sin = self._cos[place.at], self._sin[place.at]
+        cos, sin = (self._over_heads(table[place.at], rest) for table, rest in self._tables)
         for layer, cache in zip(self._layers, self._cache, strict=True):
             check()
             normed = F.rms_norm(x, (c.hidden,), layer.input_norm, c.eps)
@@ -212,10 +220,9 @@ class _Block:
     ) -> torch.Tensor:
         c, n = self._config, len(x)
         fused = layer.qkv(x).view(n, c.heads + 2 * c.kv_heads, c.head_dim)
-        turned, v = fused.transpose(0, 1).split((c.heads + c.kv_heads, c.kv_heads))
-        q, k = rotate(turned, cos, sin).split((c.heads, c.kv_heads))
-        place.store(cache[0], k)
-        place.store(cache[1], v)
+        turned = rotate(fused, cos, sin).transpose(0, 1)
+        q = turned[: c.heads]
+        place.store(cache.view(2 * c.kv_heads, -1, c.head_dim), turned[c.heads :])
         keys, values = cache[:, :, : place.span]  # (kv_heads, span, head_dim) each
         out = F.scaled_dot_product_attention(
             q[None],

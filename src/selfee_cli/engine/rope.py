@@ -75,7 +75,7 @@ def rope_tables(
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Turn ``x`` (..., tokens, head_dim) by its positions' angles (tokens, head_dim)."""
-    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
 def _frequencies(rope: RopeConfig) -> tuple[torch.Tensor, float]:
