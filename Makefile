@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: demo test lint bench smollm2 clean
+.PHONY: demo test lint bench smollm2 picture clean
 
 demo: $(READY)
 	$(BIN)/selfee demo
@@ -30,6 +30,10 @@ smollm2: $(READY)
 	mkdir -p build/smollm2
 	$(BIN)/python tests/smollm2.py build/smollm2
 	$(BIN)/python tests/explain.py build/smollm2
+
+# The picture in the README: a real chat with the bundled model.
+picture: $(READY)
+	$(BIN)/python tests/picture.py docs/chat.svg
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

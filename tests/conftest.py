@@ -20,6 +20,8 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in [*os.environ]:
             if name.startswith("SELFEE_") or name in ("NO_COLOR", "FORCE_COLOR"):
                 patch.delenv(name)
+        # Several tests at once share the cores; threads that wait for one another spin.
+        patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("SELFEE_HOME", str(tmp_path_factory.mktemp("selfee-home")))
         yield
 

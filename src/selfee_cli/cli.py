@@ -5,7 +5,6 @@ A command's module is imported when the command is called: ``--help`` needs its 
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from importlib import import_module
@@ -16,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from selfee_cli import __version__
-from selfee_cli.errors import Interrupted, ResourceError, SelfeeError
+from selfee_cli.errors import FAILURES, Interrupted, explained
 from selfee_cli.ui.console import console
 
 app = typer.Typer(
@@ -100,19 +99,9 @@ def main() -> None:
     except Interrupted as stop:
         console.say(stop.message)
         sys.exit(stop.exit_code)
-    except (SelfeeError, MemoryError, OSError) as error:
+    except FAILURES as error:
         if console.debug:
             raise
-        failure = _as_selfee_error(error)
+        failure = explained(error)
         console.complain(failure.message, failure.hint)
         sys.exit(failure.exit_code)
-
-
-def _as_selfee_error(error: SelfeeError | MemoryError | OSError) -> SelfeeError:
-    if isinstance(error, SelfeeError):
-        return error
-    if isinstance(error, MemoryError):
-        return ResourceError("out of memory", hint="close other programs, or use less context")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(f"the disk is full: {error}", hint="free some space and try again")
-    return SelfeeError(str(error))

@@ -10,11 +10,12 @@
     └── Interrupted          exit code 130 the user stopped it
 
 An error says in one line what is wrong and, in ``hint``, in one line what to do about it.
-Only :mod:`selfee_cli.cli` catches them.
+Only :mod:`selfee_cli.cli` catches them, and a chat, which goes on.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -57,3 +58,18 @@ class Interrupted(SelfeeError):  # noqa: N818  (it is the user's wish, not an er
     """The user stopped the work."""
 
     exit_code = 130
+
+
+FAILURES = (SelfeeError, MemoryError, OSError)
+"""What may go wrong through no fault of the program."""
+
+
+def explained(error: SelfeeError | MemoryError | OSError) -> SelfeeError:
+    """Return an error as one of the tree."""
+    if isinstance(error, SelfeeError):
+        return error
+    if isinstance(error, MemoryError):
+        return ResourceError("out of memory", hint="close other programs, or use less context")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(f"the disk is full: {error}", hint="free some space and try again")
+    return SelfeeError(str(error))

@@ -233,7 +233,8 @@ class Settings:
         setting = find(self.known, key)
         name = setting.name
         if setting.fixed:
-            raise UsageError(f"{name} cannot change in a session", hint=f"selfee chat --{name} …")
+            hint = f"it is given at the start: selfee chat --{name}"
+            raise UsageError(f"{name} cannot change in a session", hint=hint)
         new = self._start[name] if text == "default" else (setting.parse(text), source)
         self._check({**{other: value for other, (value, _) in self._now.items()}, name: new[0]})
         self._now[name] = new

@@ -8,10 +8,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from cli import fails, selfee
+from terminal import CTRL_C, Terminal
 
 from selfee_cli.protocol.chain import parse_chain
 from selfee_cli.tiny.bundle import DELTA
@@ -160,3 +162,85 @@ def test_bad_input_is_one_clear_line(arguments: list[str], code: int, message: s
     error = fails(code, "ask", *arguments, input="")
     assert message in error
     assert len(error.splitlines()) <= 4
+
+
+# -- with a scripted model ---------------------------------------------------------------------
+
+WHY = ("ask", "Why?", "--model", "scripted", "--no-lookup")
+THREE = ("--min-revisions", "3", "--max-revisions", "3")
+SLACK = 1.0  # seconds that a busy machine may add
+
+
+def scripted(model: dict[str, object], *arguments: str) -> subprocess.Popen[str]:
+    """Start ``selfee ARGUMENTS`` with a scripted model, its streams pipes."""
+    script = str(Path(__file__).parents[1] / "slow_chat.py")
+    return subprocess.Popen(
+        [sys.executable, script, json.dumps(model), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.parametrize(
+    ("held", "shown"),
+    [(1, r"── Answer\r\n"), (6, "Answer says 1, then"), (26, "Point 1"), (42, "Revision 1 says")],
+)
+def test_ctrl_c_stops_within_half_a_second(held: int, shown: str) -> None:
+    with Terminal(*WHY, *THREE, model={"hold": held}) as terminal:
+        terminal.expect(shown)
+        began = time.monotonic()
+        terminal.send(CTRL_C)
+        assert terminal.end() == 130
+        assert time.monotonic() - began < 0.5 + SLACK
+        assert "(unfinished)" in terminal.text
+        assert " · interrupted" in terminal.text
+        assert "Traceback" not in terminal.text
+
+
+@pytest.mark.parametrize(
+    ("held", "final"), [(1, ""), (6, ""), (26, "Answer says 1, then 56 more words. It ends.\n")]
+)
+def test_ctrl_c_in_a_pipe_prints_the_last_complete_turn(held: int, final: str) -> None:
+    with scripted({"hold": held, "tell": True}, *WHY, *THREE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "holding\n"
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, out, error) == (130, final, "interrupted\n")
+
+
+def test_ctrl_c_twice_ends_at_once() -> None:
+    with scripted({"hold": 26, "tell": True, "deaf": True}, *WHY, *THREE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "holding\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, error = process.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130
+    assert "Traceback" not in error
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    with scripted({}, *WHY, *THREE, "--show", "chain") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "── Answer\n"
+        process.stdout.close()
+        process.stdout = None
+        _, error = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert error == ""
+
+
+def test_an_input_reaches_the_prompt(tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("Roses are 红.\n", "utf-8")
+    done = selfee("ask", "Why?", "--input", f"@{note}", "--json", "-q", "--token-ids")
+    chain = json.loads(done.stdout)
+    assert chain["input"] == "Roses are 红.\n"
+    bare = json.loads(selfee("ask", "Why?", "--json", "-q").stdout)
+    assert chain["usage"]["prompt_tokens"] > bare["usage"]["prompt_tokens"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from cli import fails, selfee
+from scripted_chat import Chat
 
 from selfee_cli.protocol.prompt import render_prompt
 
@@ -53,6 +54,9 @@ def test_what_cannot_be_shown(recorded: Path, tmp_path: Path) -> None:
     assert "no file" in fails(4, "show", tmp_path / "nowhere")
     assert "no chain with the id 9" in fails(4, "show", recorded, "--id", "9")
     assert "holds no chain" in fails(1, "show", "-", input="{}")
+    for turns in ([], [{"kind": "answer", "index": 0, "text": 5, "complete": True}]):
+        chain = {"schema": "selfee.chain/1", "instruction": "Q?", "turns": turns}
+        assert "is not a chain" in fails(1, "show", "-", input=json.dumps(chain))
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     assert "cannot read" in fails(1, "show", tmp_path / "bytes")
 
@@ -67,3 +71,51 @@ def test_published_files_are_read(published: list[dict]) -> None:
         for chain, record in zip(chains, published, strict=True)
     )
     assert same / len(chains) > 0.9  # the rest are the original's own faults at cut-off chains
+
+
+def test_sessions_are_shown(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("Why \x1b[2J 数?")
+    chat.enter("/revise")
+    chat.enter("/accept 0")
+    chat.enter("And then?")
+    path = chat.path
+    final = chat.repl.talk.chains[0].final
+    chat.repl.journal.close()
+    done = selfee("show", path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1. Why \\x1b[2J 数?\n\n── Answer\n")
+    assert "\n2. And then?\n" in done.stdout
+    assert "= Answer is the answer · " in done.stdout
+    chains = [json.loads(line) for line in selfee("show", path, "--jsonl").stdout.splitlines()]
+    assert [chain["question_id"] for chain in chains] == [1, 2]
+    assert (chains[0]["final"], chains[0]["revisions"] > 0) == (final, True)
+    assert "no chain with the id 3" in fails(4, "show", path, "--id", "3")
+
+
+def test_damaged_sessions_are_shown_as_far_as_they_go(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("Why 数?")
+    data = chat.path.read_bytes()
+    chat.repl.journal.close()
+    cut = data[: data.rindex("数".encode()) + 1]
+    (tmp_path / "cut.jsonl").write_bytes(cut)
+    done = selfee("show", tmp_path / "cut.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "1 damaged line was skipped" in done.stderr
+    assert "── Answer" in done.stdout
+    empty = fails(1, "show", "-", input="")
+    assert "holds no chain" in empty
+    assert "nothing was asked in this session" in empty
+
+
+def test_transcripts_are_shown(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions")
+    for entry in ("Why?", "/revise", "/accept 0"):
+        chat.enter(entry)
+    final = chat.repl.talk.last.final
+    for suffix in (".json", ".jsonl"):
+        chat.enter(f"/save {tmp_path}/talk{suffix}")
+        done = selfee("show", tmp_path / f"talk{suffix}", "--show", "final")
+        assert done.stdout == f"Why?\n\n{final}\n\n"
+    chat.repl.journal.close()

@@ -34,3 +34,16 @@ def test_a_terminal_has_a_bar_and_quiet_has_none(monkeypatch):
     monkeypatch.setattr(progress, "_BAR_AFTER", 0.0)
     assert "reading" in run(Terminal())
     assert run(Terminal(), enabled=False) == ""
+
+
+def test_lines_where_nothing_may_be_drawn(monkeypatch):
+    monkeypatch.setattr(progress, "_PLAIN_EVERY", 0.0)
+    monkeypatch.setattr(progress, "_BAR_AFTER", 0.0)
+    stream = Terminal()
+    with ByteProgress("reading", drawn=False, stream=stream) as bar:
+        bar.start(2_000_000_000)
+        bar.advance(500_000_000)
+    assert stream.getvalue().startswith("reading: 25 % of 2.0 GB, ")
+    assert "\x1b" not in stream.getvalue()
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in run(Terminal())

@@ -39,7 +39,7 @@ def chain(raw: str = RAW, **details: object) -> Chain:
     )
 
 
-def render(show: Show, style: Style = PLAIN, recorded: Chain | None = None) -> str:
+def render(show: Show | None, style: Style = PLAIN, recorded: Chain | None = None) -> str:
     out: list[str] = []
     renderer = ChainRenderer(out.append, style, show)
     for event in replay(recorded or chain()):
@@ -87,10 +87,28 @@ def test_enforced_missing_and_unfinished() -> None:
     text = render(Show.CHAIN, recorded=Chain(instruction="Q", turns=turns))
     assert text.count("(unfinished)") == 1
     assert text.endswith("= Answer is the answer\n")
+    assert "no verdict" not in text, "it might have come"
     text = render(
         Show.CHAIN, recorded=Chain(instruction="Q", turns=parse_chain("A", complete=False))
     )
     assert text.endswith("= Answer is unfinished\n")
+
+
+def test_what_was_stopped_before_it_was_complete_is_no_result() -> None:
+    turns = parse_chain("Half an ans", complete=False)
+    stopped = Chain(instruction="Q", turns=turns, stop_reason=StopReason.INTERRUPTED)
+    assert render(Show.FINAL, recorded=stopped) == ""
+    short = Chain(instruction="Q", turns=turns, stop_reason=StopReason.MAX_NEW_TOKENS)
+    assert render(Show.FINAL, recorded=short) == "Half an ans\n"
+    assert render(None) == ""
+
+
+@pytest.mark.parametrize("show", [None, *Show])
+def test_what_leaves_the_context_is_always_told(show: Show | None) -> None:
+    out: list[str] = []
+    renderer = ChainRenderer(out.append, PLAIN, show)
+    renderer.handle(HistoryDropped(1))
+    assert out == ["dropped 1 oldest exchange\n"]
 
 
 def test_streaming_is_append_only_and_exact() -> None:
@@ -115,6 +133,8 @@ def test_streaming_is_append_only_and_exact() -> None:
         ("The red cat sat.", "The old cat sat down.", "The [-red-]{+old+} cat sat{+ down+}."),
         ("one two three", "entirely other words here", "entirely other words here"),
         ("x y z", "x y z, and x", "x y z{+, and x+}"),
+        ("天空是蓝色的。", "天空是红色的。", "天空是[-蓝-]{+红+}色的。"),
+        ("Le cafe\u0301 est chaud.", "Le cafe est chaud.", "Le [-cafe\u0301-]{+cafe+} est chaud."),
     ],
 )
 def test_word_diff(old: str, new: str, marked: str) -> None:

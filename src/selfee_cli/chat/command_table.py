@@ -138,4 +138,4 @@ def resolve(word: str) -> Command:
     else:
         near = get_close_matches(name, _BY_NAME, n=1)
         hint = f"did you mean /{near[0]}?" if near else "/help lists the commands"
-    raise UsageError(f"unknown command {word}", hint=f"{hint} (//… asks what begins with a slash)")
+    raise UsageError(f"unknown command {word}", hint=f"{hint} (//x asks /x)")

@@ -40,9 +40,9 @@ class Conversation:
 
     def __init__(self, chains: Sequence[Chain] = ()) -> None:
         self.chains: list[Chain] = list(chains)
-        self.forgotten = 0
-        """How many of the oldest the model is no longer shown, for lack of room."""
-        self._replaced: list[Chain] = []
+        self._forgotten = [0] * len(self.chains)
+        """How many of the oldest had no room beside each chain."""
+        self._replaced: list[tuple[Chain, int]] = []
 
     @property
     def last(self) -> Chain:
@@ -55,6 +55,11 @@ class Conversation:
             raise UsageError("nothing was asked yet")
         return self.chains[-1]
 
+    @property
+    def forgotten(self) -> int:
+        """How many of the oldest the model is no longer shown, for lack of room."""
+        return self._forgotten[-1] if self._forgotten else 0
+
     def history(self, *, less: int = 0) -> list[Exchange]:
         """What the model is shown of the questions so far, the last ``less`` left out."""
         shown = self.chains[self.forgotten : len(self.chains) - less]
@@ -65,15 +70,15 @@ class Conversation:
         ]
 
     def forget(self, count: int) -> None:
-        """Take note that ``count`` more of the oldest have no room."""
-        self.forgotten += count
+        """Take note that ``count`` more of the oldest have no room beside the last chain."""
+        self._forgotten[-1] += count
 
     # -- a chain is written ------------------------------------------------------------------
 
     def begin(self, instruction: str, input: str | None, *, replaces: int = 0) -> None:
         """A question is asked. The last ``replaces`` come back where nothing of it is complete."""
-        self._replaced = self.chains[len(self.chains) - replaces :] if replaces else []
-        del self.chains[len(self.chains) - replaces :]
+        self._replaced = self._drop(replaces)
+        self._forgotten.append(self.forgotten)
         self.chains.append(Chain(instruction=instruction, input=input, turns=()))
 
     def add(self, turn: Turn) -> None:
@@ -88,9 +93,9 @@ class Conversation:
             raise UsageError(f"{turn.id.title} does not follow")
         if turn.complete:
             self._replaced = []
-            self.chains[-1] = replace(chain, turns=(*kept, turn), accepted=None)
+            self.chains[-1] = replace(chain, turns=(*kept, turn), accepted=None, stop_reason=None)
         elif place == len(chain.turns) or not chain.turns[place].complete:
-            self.chains[-1] = replace(chain, turns=(*kept, turn))
+            self.chains[-1] = replace(chain, turns=(*kept, turn), stop_reason=None)
 
     def end(self, ended: Chain) -> bool:
         """The chain has ended. False where nothing is complete: the question is withdrawn."""
@@ -110,11 +115,19 @@ class Conversation:
         return True
 
     def withdraw(self) -> None:
-        """Take the last question back, and return what it was to replace."""
-        self.chains.pop()
-        self.chains += self._replaced
+        """Take the last question back; what it was to replace stands again."""
+        self._drop(1)
+        for chain, forgotten in self._replaced:
+            self.chains.append(chain)
+            self._forgotten.append(forgotten)
         self._replaced = []
-        self.forgotten = min(self.forgotten, len(self.chains))
+
+    def _drop(self, count: int) -> list[tuple[Chain, int]]:
+        """Take the last ``count`` away, and return each with what was forgotten beside it."""
+        start = len(self.chains) - count
+        dropped = list(zip(self.chains[start:], self._forgotten[start:], strict=True))
+        del self.chains[start:], self._forgotten[start:]
+        return dropped
 
     # -- a reader steers ---------------------------------------------------------------------
 
@@ -141,7 +154,7 @@ class Conversation:
         for turn in candidates:
             if turn.id.index == index:
                 return turn
-        most = candidates[-1].id.index
+        most = candidates[-1].id.index if candidates else 0
         raise UsageError(
             f"there is no revision {index}",
             hint="0 is the answer" + (f", 1 to {most} are the revisions" if most else ""),
@@ -153,10 +166,9 @@ class Conversation:
         Raises:
             UsageError: there is none.
         """
-        count = min(count, len(self.chains)) if self.last else 0
-        del self.chains[len(self.chains) - count :]
-        self.forgotten = min(self.forgotten, len(self.chains))
-        return count
+        if not self.chains:
+            raise UsageError("nothing was asked yet")
+        return len(self._drop(min(count, len(self.chains))))
 
     def revise(self, count: int = 1) -> Extension:
         """Return how ``count`` revisions more come of the accepted turn.

@@ -8,9 +8,12 @@
     {"type": "chain", "final": …, "stop_reason": …, "usage": {…}}
     {"type": "set" | "accept" | "undo", …}
 
-A turn takes its place in the last question's chain, and a complete one ends what stood after it;
-so a chain that was revised again needs no record of its own. A file that was cut off at any byte
-is a session up to its last whole line.
+The first line's settings are those that the session began with, for people and programs to read;
+the ``set`` records are those that hold again when it goes on. A turn takes its place in the last
+question's chain, and a complete one ends what stood after it; so a chain that was revised again
+needs no record of its own. A chain whose ``final`` is null ended before anything of it was
+complete: its question is withdrawn. A file that was cut off at any byte is a session up to its
+last whole line.
 """
 
 from __future__ import annotations
@@ -21,30 +24,13 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfee_cli.chat.conversation import Conversation
-from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
 from selfee_cli.protocol.chain import Chain, StopReason, Turn
-from selfee_cli.protocol.grammar import TurnId, TurnKind
-from selfee_cli.protocol.records import read_records, read_turn_json
+from selfee_cli.protocol.grammar import TurnId
 
 SCHEMA = "selfee.session/1"
-
-
-@dataclass(kw_only=True)
-class Saved:
-    """A session as it was read back."""
-
-    id: str
-    conversation: Conversation = field(default_factory=Conversation)
-    settings: dict[str, str] = field(default_factory=dict)
-    """What ``/set`` last said, by name."""
-    model: Mapping[str, Any] = field(default_factory=dict)
-    damaged: int = 0
-    """Lines that could not be read."""
 
 
 class SessionFile:
@@ -95,6 +81,8 @@ class SessionFile:
 
     def copy(self, chains: Sequence[Chain]) -> None:
         """Write the records of what was said elsewhere."""
+        if not chains:
+            return
         for each in chains:
             self.write(question(each.instruction, each.input))
             for part in each.turns:
@@ -117,6 +105,13 @@ class SessionFile:
     def close(self) -> None:
         """Give the session free for others."""
         os.close(self._descriptor)
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and what is missing above it, for its owner alone."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
 
 
 def new_id() -> str:
@@ -145,134 +140,25 @@ def chain(chain: Chain) -> dict[str, Any]:
     return {"type": "chain", **{name: whole[name] for name in kept}}
 
 
+def no_chain() -> dict[str, Any]:
+    """Return the record of a chain that ended before anything was complete, or was never ended.
+
+    A question without anything complete is withdrawn.
+    """
+    stop = StopReason.INTERRUPTED.value
+    return {"type": "chain", "final": None, "final_turn": None, "stop_reason": stop, "usage": {}}
+
+
 def accept(id: TurnId) -> dict[str, Any]:
     """Return the record of a choice of the result."""
     return {"type": "accept", "kind": id.kind.value, "index": id.index}
 
 
-# -- reading ---------------------------------------------------------------------------------
+def undo(count: int) -> dict[str, Any]:
+    """Return the record that the last ``count`` questions were dropped."""
+    return {"type": "undo", "count": count}
 
 
-def read(path: Path) -> Saved:
-    """Read a session, or chains that were saved as JSON.
-
-    Raises:
-        NotFoundError: there is no such file.
-        SelfeeError: it cannot be read, or holds neither.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFoundError(f"no session {path}", hint="selfee chat --sessions") from error
-    except OSError as error:
-        raise SelfeeError(f"cannot read {path}: {error.strerror}") from error
-    if is_session(data):
-        return parse(data, path.stem)
-    records = read_records(data.decode("utf-8", "replace"), source=str(path))
-    return Saved(id=path.stem, conversation=Conversation([each.chain for each in records]))
-
-
-def is_session(data: bytes) -> bool:
-    """Whether a file is a session, damaged or not: one of its first lines says so."""
-    for line in data.split(b"\n", 8)[:8]:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and record.get("type") in ("session", "question"):
-            return True
-    return False
-
-
-def parse(data: bytes, id: str) -> Saved:
-    """Return the session that ``data`` records; damaged lines are counted and skipped."""
-    saved = Saved(id=id)
-    for line in data.split(b"\n"):
-        if not line.strip():
-            continue
-        try:
-            _take(saved, json.loads(line.decode("utf-8")))
-        except (KeyError, TypeError, ValueError, AttributeError, UsageError, RecursionError):
-            saved.damaged += 1
-    _close_last(saved.conversation)
-    return saved
-
-
-def _take(saved: Saved, record: Mapping[str, Any]) -> None:
-    """Do again what a record says was done."""
-    talk = saved.conversation
-    match record.get("type"):
-        case "session":
-            saved.model = dict(record["model"])
-        case "question":
-            _close_last(talk)
-            input = record.get("input")
-            if not isinstance(record["text"], str) or not isinstance(input, str | None):
-                raise TypeError("a question is text")
-            replaces = min(int(record.get("replaces", 0)), len(talk.chains))
-            talk.begin(record["text"], input, replaces=max(0, replaces))
-        case "turn":
-            talk.add(read_turn_json(record))
-        case "chain":
-            stop = record["stop_reason"]
-            ended = Chain(
-                instruction="",
-                turns=talk.last.turns,
-                stop_reason=StopReason(stop) if stop else None,
-                usage=dict(record["usage"]),
-                timing=dict(record["timing"]),
-                sampling=dict(record["sampling"]),
-                model=saved.model,
-            )
-            talk.end(ended)
-        case "accept":
-            kind = TurnKind(record["kind"])
-            talk.accept(TurnId(kind, int(record["index"])).index)
-        case "undo":
-            talk.undo(int(record["count"]))
-        case "set":
-            saved.settings[str(record["key"])] = str(record["value"])
-
-
-def _close_last(talk: Conversation) -> None:
-    """End a chain whose end was never written: the process was killed meanwhile."""
-    if talk.chains and talk.last.stop_reason is None:
-        talk.end(Chain(instruction="", turns=talk.last.turns, stop_reason=StopReason.INTERRUPTED))
-
-
-# -- many ------------------------------------------------------------------------------------
-
-
-def find(name: str, folder: Path) -> Path:
-    """Return the file of a session: a path, an id, or an id's beginning that only one has.
-
-    Raises:
-        NotFoundError: there is none.
-        UsageError: there are several.
-    """
-    path = Path(name).expanduser()
-    if path.suffix and path.is_file():
-        return path
-    matches = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
-    matches = [each for each in matches if each.stem.startswith(name)]
-    if not matches:
-        raise NotFoundError(f"no session {name}", hint="selfee chat --sessions lists them")
-    exact = [each for each in matches if each.stem == name]
-    if len(exact or matches) > 1:
-        raise UsageError(f"{len(matches)} sessions begin with {name}", hint="give more of the id")
-    return (exact or matches)[0]
-
-
-def newest(folder: Path) -> list[Path]:
-    """Return the session files, the one written to last first."""
-    if not folder.is_dir():
-        return []
-    dated = [(path.stat().st_mtime_ns, path.name, path) for path in folder.glob("*.jsonl")]
-    return [path for *_, path in sorted(dated, reverse=True)]
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder and what is missing above it, for its owner alone."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
+def setting(key: str, value: str) -> dict[str, Any]:
+    """Return the record of a changed setting."""
+    return {"type": "set", "key": key, "value": value}

@@ -29,14 +29,22 @@ def save(path: Path, chains: Sequence[Chain], title: str) -> None:
     elif path.suffix == ".jsonl":
         text = "".join(_json(chain.to_json()) + "\n" for chain in chains)
     else:
-        text = json.dumps([chain.to_json() for chain in chains], ensure_ascii=False, indent=1)
-        text += "\n"
+        text = _json([chain.to_json() for chain in chains], indent=1) + "\n"
+    _write_new(path, text)
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that is not there yet: whole, or not at all."""
+    made = False
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8", errors="replace") as file:
+            made = True
             file.write(text)
     except FileExistsError as error:
         raise SelfeeError(f"{path} is there already", hint="give another name") from error
     except OSError as error:
+        if made:
+            path.unlink(missing_ok=True)
         raise SelfeeError(f"cannot write {path}: {error.strerror}") from error
 
 
@@ -44,7 +52,7 @@ def markdown(chains: Sequence[Chain], title: str) -> str:
     """Return the chains for reading: questions as headings, the result marked."""
     parts = [f"# {title}\n"]
     for chain in chains:
-        first, *rest = chain.instruction.strip().splitlines()
+        first, *rest = chain.instruction.strip().splitlines() or [""]
         parts.append(f"\n## {first}\n")
         parts += [f"\n{line}" for line in rest]
         if rest:
@@ -66,5 +74,5 @@ def _quoted(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _json(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)

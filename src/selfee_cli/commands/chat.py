@@ -16,7 +16,8 @@ from selfee_cli.settings import Settings, history_file, log_file, sessions_dir
 from selfee_cli.ui.console import console
 
 if TYPE_CHECKING:
-    from selfee_cli.ui.repl import Mode
+    from selfee_cli.ui.repl import Repl
+    from selfee_cli.ui.screen import Mode
 
 
 @opt.command
@@ -61,34 +62,48 @@ def chat(
         question = opt.read_stdin().strip("\n") or None
         _reopen_terminal()
     path = loading.locate()
-    from selfee_cli.ui.repl import Repl, Setup
+    from selfee_cli.ui.repl import Repl
+    from selfee_cli.ui.screen import Mode
+    from selfee_cli.ui.setup import Setup
 
+    mode = _mode(plain)
+    if mode is Mode.PLAIN:
+        console.no_color = True
     setup = Setup(
-        mode=_mode(plain),
+        mode=mode,
         sessions=sessions_dir() if keeping.save else None,
         history=history_file() if keeping.save and keeping.history else None,
         log=log_file() if keeping.save else None,
         vi=keeping.edit_mode == "vi",
     )
     repl = Repl(lambda start, step: loading.load(path, start, step), settings, setup, console)
-    code = repl.run(question, resume=before)
+    raise typer.Exit(_run(repl, question, before))
+
+
+def _run(repl: Repl, question: str | None, before: Path | None) -> int:
+    try:
+        code = repl.run(question, resume=before)
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as end:  # a signal's
+        code = int(end.code or 0)
     if repl.is_loading:  # nobody waits for a thread that reads 26 GB
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    raise typer.Exit(code)
+    return code
 
 
 def _session_to_resume(*, go_on: bool, resume: str | None) -> Path | None:
-    from selfee_cli.chat import session_file
+    from selfee_cli.chat import session_folder
 
     if go_on and resume is not None:
         raise UsageError("--continue and --resume exclude each other")
     if resume is not None:
-        return session_file.find(resume, sessions_dir())
+        return session_folder.find(resume, sessions_dir())
     if not go_on:
         return None
-    newest = session_file.newest(sessions_dir())
+    newest = session_folder.newest(sessions_dir())
     if not newest:
         raise NotFoundError("there is no session to continue", hint="selfee chat begins one")
     return newest[0]
@@ -106,7 +121,7 @@ def _reopen_terminal() -> None:
 
 
 def _mode(plain: bool) -> Mode:
-    from selfee_cli.ui.repl import Mode
+    from selfee_cli.ui.screen import Mode
 
     if not sys.stdin.isatty():
         return Mode.SCRIPT

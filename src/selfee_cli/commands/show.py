@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,32 +53,34 @@ def show(
         raise NotFoundError(f"{file} has no chain with the id {id}")
 
 
-def _records(text: str, source: str) -> Iterable[Record]:
-    from selfee_cli.chat import session_file
+def _records(data: bytes, source: str) -> Iterable[Record]:
+    from selfee_cli.chat import session_reader
     from selfee_cli.protocol.records import Record, read_records
 
-    data = text.encode("utf-8", "replace")
-    if not session_file.is_session(data):
-        return read_records(text, source=source)
-    saved = session_file.parse(data, source)
-    if saved.damaged:
-        console.say(f"{source}: {saved.damaged} damaged lines were skipped")
+    if not session_reader.is_session(data):
+        try:
+            return read_records(data.decode("utf-8"), source=source)
+        except UnicodeDecodeError as error:
+            raise SelfeeError(f"cannot read {source} as UTF-8 text: {error}") from error
+    saved = session_reader.parse(data, source)
+    if saved.notice:
+        console.say(f"{source}: {saved.notice}")
     if not saved.conversation.chains:
         raise SelfeeError(f"{source} holds no chain", hint="nothing was asked in this session")
     chains = enumerate(saved.conversation.chains, 1)
     return [Record(question_id=number, chain=chain) for number, chain in chains]
 
 
-def _read(file: str) -> str:
+def _read(file: str) -> bytes:
     if file == "-":
-        return opt.read_stdin()
+        return sys.stdin.buffer.read()
     path = Path(file)
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise NotFoundError(f"no file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SelfeeError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise SelfeeError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _render(record: Record, display: DisplayFlags) -> None:

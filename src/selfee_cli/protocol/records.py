@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from selfee_cli.errors import SelfeeError
@@ -24,7 +24,7 @@ from selfee_cli.protocol.chain import (
     TurnStarted,
     parse_chain,
 )
-from selfee_cli.protocol.grammar import TurnId, TurnKind, Verdict
+from selfee_cli.protocol.grammar import ANSWER, TurnId, TurnKind, Verdict
 from selfee_cli.protocol.prompt import split_prompt
 
 
@@ -139,10 +139,13 @@ def _is_complete(stop: StopReason) -> bool:
 
 def _measured(data: dict[str, Any]) -> Chain:
     stop = data.get("stop_reason")
-    return Chain(
+    turns = tuple(read_turn_json(turn) for turn in data["turns"])
+    if not turns or turns[0].id != ANSWER:
+        raise ValueError("it does not begin with an answer")
+    chain = Chain(
         instruction=data["instruction"],
         input=data.get("input"),
-        turns=tuple(read_turn_json(turn) for turn in data["turns"]),
+        turns=turns,
         stop_reason=None if stop is None else StopReason(stop),
         raw=data.get("raw", ""),
         usage=data.get("usage", {}),
@@ -150,6 +153,12 @@ def _measured(data: dict[str, Any]) -> Chain:
         sampling=data.get("sampling", {}),
         model=data.get("model", {}),
     )
+    final = data.get("final_turn")
+    if final is None:
+        return chain
+    # Where it is not the last complete one, a reader chose it.
+    chosen = TurnId(TurnKind(final["kind"]), int(final["index"]))
+    return chain if chosen == chain.final_turn.id else replace(chain, accepted=chosen)
 
 
 def read_turn_json(data: Mapping[str, Any]) -> Turn:
@@ -158,11 +167,13 @@ def read_turn_json(data: Mapping[str, Any]) -> Turn:
     Raises:
         KeyError, ValueError, TypeError: it is none.
     """
-    verdict = data.get("verdict")
+    verdict, text, complete = data.get("verdict"), data["text"], data["complete"]
+    if not isinstance(text, str) or not isinstance(complete, bool):
+        raise TypeError("a turn is text, complete or not")
     return Turn(
         id=TurnId(TurnKind(data["kind"]), int(data["index"])),
-        text=data["text"],
-        complete=data["complete"],
+        text=text,
+        complete=complete,
         tokens=data.get("tokens", 0),
         seconds=data.get("seconds", 0.0),
         verdict=None if verdict is None else Verdict(verdict),

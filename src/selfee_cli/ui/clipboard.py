@@ -29,8 +29,7 @@ def copy(text: str, terminal: Callable[[str], None] | None) -> str:
     for name, arguments, needs in _COMMANDS:
         if remote or (needs and needs not in os.environ) or not shutil.which(name):
             continue
-        done = subprocess.run([name, *arguments], input=text.encode(), timeout=5, check=False)
-        if done.returncode == 0:
+        if _took([name, *arguments], text):
             return "clipboard"
     if terminal is None:
         raise SelfeeError("no clipboard here", hint="/save FILE.md writes a file")
@@ -39,3 +38,13 @@ def copy(text: str, terminal: Callable[[str], None] | None) -> str:
         raise SelfeeError("too long for the terminal's clipboard", hint="/save FILE.md")
     terminal(f"\x1b]52;c;{data}\x07")
     return "terminal's clipboard"
+
+
+def _took(command: list[str], text: str) -> bool:
+    try:
+        done = subprocess.run(
+            command, input=text.encode(), stdout=subprocess.DEVNULL, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import sys
 from dataclasses import dataclass, field
@@ -55,9 +56,13 @@ class Console:
     no_color: bool = False
 
     def style(self, stream: TextIO) -> Style:
-        """Return what ``stream`` can show (https://no-color.org, https://force-color.org)."""
-        encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
-        return Style(color=self._color(stream), unicode=encoding.startswith("utf"))
+        """Return what ``stream`` can show (https://no-color.org, https://force-color.org).
+
+        Python writes UTF-8 in the C locale too, whose terminals need not know it.
+        """
+        encodings = getattr(stream, "encoding", None) or "ascii", locale.getencoding()
+        knows_signs = all(each.lower().startswith("utf") for each in encodings)
+        return Style(color=self._color(stream), unicode=knows_signs)
 
     def _color(self, stream: TextIO) -> bool:
         if self.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
@@ -85,7 +90,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """Tell the user something in a line, unless they asked for quiet."""
-        self.tell(text + "\n")
+        self.tell(printable(text) + "\n")
 
     def explain(self, text: str) -> None:
         """Tell the user more than most want to know."""

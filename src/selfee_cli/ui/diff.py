@@ -8,7 +8,10 @@ from difflib import SequenceMatcher
 
 from selfee_cli.ui.console import Style, printable
 
-_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+# Chinese and Japanese are written without spaces: each of their characters is a word.
+_ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_JOINED = "\u0300-\u036f\u200d\ufe0e\ufe0f"  # accents, and what makes one sign of several
+_WORDS = re.compile(rf"\s+|[{_ALONE}]|(?:(?![{_ALONE}])[\w{_JOINED}])+|[^\w\s]")
 _LEAST_KEPT = 0.3
 
 

@@ -7,10 +7,18 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO
 
 from selfee_cli.ui.console import printable
-from selfee_cli.ui.keyboard import interrupts
+from selfee_cli.ui.signals import interrupts
 
 PROMPT, CONTINUATION, FENCE = ">>> ", "... ", '"""'
 _LONGEST_LINE = 4095  # bytes that a terminal passes on of a line
+
+
+class Cleared(KeyboardInterrupt):
+    """Ctrl-C at a prompt, where ``text`` stood."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 class Entries(Protocol):
@@ -22,7 +30,7 @@ class Entries(Protocol):
         ``beginning`` stands in the prompt already, where there is one.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C, with nothing typed.
+            Cleared: Ctrl-C.
         """
         ...
 
@@ -35,7 +43,11 @@ class ScriptEntries:
 
     def next(self, beginning: str = "") -> str | None:
         """Return the next line or block; a beginning is what a script cannot edit."""
-        return next(self._blocks, None)
+        try:
+            with interrupts(raised=True):
+                return next(self._blocks, None)
+        except KeyboardInterrupt:
+            raise Cleared("") from None
 
 
 class PlainEntries:
@@ -47,9 +59,14 @@ class PlainEntries:
         self._prompt = PROMPT
 
     def next(self, beginning: str = "") -> str | None:
-        """Return the next line or block."""
-        self._prompt = PROMPT + printable(beginning)
-        block = next(_blocks(iter(self._line, None)), None)
+        """Return the next line or block, added to the ``beginning``."""
+        self._prompt = PROMPT + printable(beginning).replace("\n", f"\n{CONTINUATION}")
+        try:
+            with interrupts(raised=True):
+                block = next(_blocks(iter(self._line, None)), None)
+        except KeyboardInterrupt:
+            self._screen.write("\n")
+            raise Cleared(beginning) from None
         return None if block is None else beginning + block
 
     def _line(self) -> str | None:
@@ -65,8 +82,7 @@ class PlainEntries:
 
 
 def _read_line() -> str | None:
-    with interrupts(raised=True):
-        raw = sys.stdin.buffer.readline()
+    raw = sys.stdin.buffer.readline()
     return raw.decode("utf-8", "replace").rstrip("\r\n") if raw else None
 
 

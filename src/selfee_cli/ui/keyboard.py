@@ -13,13 +13,14 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-_LEAVE_WITHIN = 2.0  # seconds between two presses of Ctrl-C
+LEAVE_WITHIN = 2.0  # seconds between two presses of Ctrl-C
 _ESCAPE_ALONE = 0.05  # seconds; the bytes of a key's sequence come together
+_REST_OF_PASTE = 0.1  # seconds; a terminal hands over a long paste in parts
 _ESCAPE, _FOLD = "\x1b", "\x0f"
 _ERASE, _KILL = ("\x7f", "\x08"), "\x15"
 _STOP = "/stop"
@@ -36,31 +37,41 @@ class ChainKeys:
         self.typed = ""
         self.leave = False
         self._fold = fold
-        self._presses = 0
-        self._last_press = float("-inf")
+        self.last_press = float("-inf")
+        """When Ctrl-C was pressed last."""
         self._finish = False
+        self._last_key = float("-inf")
         self._keys = KeyReader()
         self._terminal: _QuietTerminal | None = None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.last_press > float("-inf")
+
     def cancelled(self) -> bool:
-        """Whether the chain must stop at once."""
+        """Whether the chain must stop at once; looks at the keyboard."""
         self._poll()
-        return self._presses > 0
+        return self.stopped
 
     def finishing(self) -> bool:
-        """Whether the chain must stop with the turn that is being written."""
+        """Whether the chain must stop with the turn being written; looks at the keyboard."""
         self._poll()
         return self._finish
 
     def press(self, *_: object) -> None:
         """Take a Ctrl-C."""
         now = time.monotonic()
-        self.leave = self.leave or now - self._last_press < _LEAVE_WITHIN
-        self._presses, self._last_press = self._presses + 1, now
+        self.leave = self.leave or now - self.last_press < LEAVE_WITHIN
+        self.last_press = now
 
-    def _poll(self) -> None:
-        data = self._terminal.read() if self._terminal else b""
-        for key in self._keys.feed(data, time.monotonic()):
+    def _poll(self, wait: float = 0.0) -> None:
+        """Take the keys that were pressed; wait up to ``wait`` seconds for the first."""
+        data = self._terminal.read(wait) if self._terminal else b""
+        now = time.monotonic()
+        if data:
+            self._last_key = now
+        for key in self._keys.feed(data, now):
             self.take(key)
 
     def take(self, key: str) -> None:
@@ -94,21 +105,15 @@ class ChainKeys:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._poll()
         if self._terminal is not None:
+            self._poll()
+            # The rest of a paste must not reach the prompt, where the end of a line sends it.
+            while time.monotonic() - self._last_key < _REST_OF_PASTE:
+                self._poll(_REST_OF_PASTE)
+            for key in self._keys.feed(b"", float("inf")):  # nothing will follow
+                self.take(key)
             self._terminal.restore()
         signal.signal(signal.SIGINT, self._previous)
-
-
-@contextmanager
-def interrupts(*, raised: bool) -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt meanwhile, or do nothing: idle sessions outlive it."""
-    handler = signal.default_int_handler if raised else lambda number, frame: None
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 class KeyReader:
@@ -121,9 +126,14 @@ class KeyReader:
 
     def feed(self, data: bytes, now: float) -> list[str]:
         """Take what was read at ``now`` (seconds); return the keys that are complete."""
+        keys = self._take(now)  # what came long after an Esc does not belong to it
         if data:
             self._pending += self._decoder.decode(data)
             self._since = now
+            keys += self._take(now)
+        return keys
+
+    def _take(self, now: float) -> list[str]:
         keys: list[str] = []
         while self._pending:
             length = _sequence_length(self._pending)
@@ -161,7 +171,9 @@ class _QuietTerminal:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._before = termios.tcgetattr(descriptor)
-        self._suspend: Any = signal.signal(signal.SIGTSTP, self._on_suspend)
+        self._suspend: Any = signal.getsignal(signal.SIGTSTP)
+        if self._suspend != signal.SIG_IGN:  # nobody would wake it up again
+            signal.signal(signal.SIGTSTP, self._on_suspend)
         self._quiet()
 
     def _quiet(self) -> None:
@@ -178,17 +190,19 @@ class _QuietTerminal:
         signal.signal(number, self._on_suspend)  # the process goes on here
         self._quiet()
 
-    def read(self) -> bytes:
-        """Return what was typed since the last time."""
+    def read(self, wait: float = 0.0) -> bytes:
+        """Return what was typed since the last time, after ``wait`` seconds at the latest."""
         data = b""
-        while select.select([self._descriptor], [], [], 0)[0]:
-            more = os.read(self._descriptor, 4096)
-            if not more:
-                break
-            data += more
+        with suppress(OSError):  # a terminal that has gone gives nothing
+            while select.select([self._descriptor], [], [], 0.0 if data else wait)[0]:
+                more = os.read(self._descriptor, 4096)
+                if not more:
+                    break
+                data += more
         return data
 
     def restore(self) -> None:
         """Leave the terminal as it was found."""
-        signal.signal(signal.SIGTSTP, self._suspend)
-        termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+        signal.signal(signal.SIGTSTP, self._suspend or signal.SIG_DFL)
+        with suppress(termios.error):  # it may be gone
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)

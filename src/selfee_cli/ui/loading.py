@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from selfee_cli.ui.progress import ByteProgress
+from selfee_cli.ui.units import byte_text, time_text
 
 if TYPE_CHECKING:
     from selfee_cli.engine.session import Session
 
+_LOOK_EVERY = 0.1  # seconds
 Load = Callable[[Callable[[int], None], Callable[[int], None]], "Session"]
 """Loads a model; told of the bytes in all, and of each step's."""
 
@@ -54,21 +56,25 @@ class Loading:
         speed = self._done / seconds
         left = (self._total - self._done) / speed if speed else 0.0
         return (
-            f"loading {self._done / 1e9:.1f} of {self._total / 1e9:.1f} GB, "
-            f"{speed / 1e9:.2f} GB/s, {left:.0f} s left"
+            f"loading {byte_text(self._done)} of {byte_text(self._total)}, "
+            f"{byte_text(speed)}/s, {time_text(left)} left"
         )
 
-    def result(self, *, quiet: bool) -> Session:
-        """Wait for the model, with a bar.
+    def result(
+        self, *, quiet: bool, drawn: bool = True, cancelled: Callable[[], bool] = lambda: False
+    ) -> Session:
+        """Wait for the model, with a bar, or lines where none may be ``drawn``.
 
         Raises:
             SelfeeError: it could not be loaded.
             KeyboardInterrupt: the user would not wait.
         """
         told: int | None = None
-        with ByteProgress("loading", enabled=not quiet) as bar:
+        with ByteProgress("loading", enabled=not quiet, drawn=drawn) as bar:
             while self._thread.is_alive():
-                self._thread.join(0.1)
+                self._thread.join(_LOOK_EVERY)
+                if cancelled():
+                    raise KeyboardInterrupt
                 if self._total and told is None:
                     bar.start(self._total)
                     told = 0

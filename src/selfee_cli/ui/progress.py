@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
+
+from selfee_cli.ui.units import byte_text, time_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -17,14 +20,23 @@ _BAR_AFTER = 0.5  # seconds; what is done by then needs no bar, and no import of
 class ByteProgress:
     """Shows how much of a number of bytes is done, on standard error.
 
-    On a terminal it is a bar, which disappears at the end. Elsewhere it is a plain line now and
-    then. What is done in a moment shows nothing. A context manager.
+    On a terminal it is a bar, which disappears at the end. Elsewhere, and where none may be
+    ``drawn``, it is a plain line now and then. What is done in a moment shows nothing. A context
+    manager.
     """
 
-    def __init__(self, label: str, *, enabled: bool = True, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        label: str,
+        *,
+        enabled: bool = True,
+        drawn: bool = True,
+        stream: TextIO | None = None,
+    ) -> None:
         self._label = label
         self._enabled = enabled
         self._stream = stream or sys.stderr
+        self._drawn = drawn and self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._total = 0
         self._done = 0
         self._began = self._told = time.monotonic()
@@ -41,7 +53,7 @@ class ByteProgress:
         self._done += count
         if not self._enabled:
             return
-        if self._stream.isatty():
+        if self._drawn:
             if self._bar is None and time.monotonic() - self._began >= _BAR_AFTER:
                 self._start_bar()
             if self._bar is not None and self._task is not None:
@@ -78,8 +90,8 @@ class ByteProgress:
         left = (self._total - self._done) / speed if speed else 0.0
         share = 100 * self._done / max(self._total, 1)
         self._stream.write(
-            f"{self._label}: {share:.0f} % of {self._total / 1e9:.1f} GB, "
-            f"{speed / 1e9:.2f} GB/s, {left:.0f} s left\n"
+            f"{self._label}: {share:.0f} % of {byte_text(self._total)}, "
+            f"{byte_text(speed)}/s, {time_text(left)} left\n"
         )
         self._stream.flush()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,17 +10,17 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
-from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
+from prompt_toolkit.filters import has_focus
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.output import Output
+from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from selfee_cli.ui.entries import CONTINUATION, PROMPT
+from selfee_cli.ui.entries import CONTINUATION, PROMPT, Cleared
+from selfee_cli.ui.entry_history import open_history
 from selfee_cli.ui.loading import Loading
 
-_MOST_HISTORY = 5000
 _REFRESH = 0.25  # seconds, while something loads
 _PATHS = ("/read", "/file", "/save", "/load", "/resume")
 
@@ -35,6 +34,7 @@ class PromptEntries:
         loading: Loading,
         history: Path | None,
         vi: bool,
+        color: bool,
         words: Callable[[str], Sequence[str]],
         fold: Callable[[], None],
     ) -> None:
@@ -44,6 +44,7 @@ class PromptEntries:
             loading: What may still load; a line above the prompt tells how far it is.
             history: The file of earlier entries; None: they are not kept.
             vi: Whether keys are vi's rather than Emacs'.
+            color: Whether the terminal shows colour.
             words: Gives what may stand where a word of a command is typed.
             fold: Is called at Ctrl-O, and may write.
         """
@@ -51,15 +52,17 @@ class PromptEntries:
         self._fold = fold
         self._session: PromptSession[str] = PromptSession(
             message=self._message,
-            history=_history(history),
+            history=open_history(history),
             key_bindings=self._keys(),
             multiline=True,
-            prompt_continuation=CONTINUATION,
+            # A line that only the terminal's width breaks is one line.
+            prompt_continuation=lambda width, line, wraps: "" if wraps else CONTINUATION,
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             completer=_CommandCompleter(words),
             complete_while_typing=False,
             enable_suspend=True,
             tempfile_suffix=".md",
+            color_depth=ColorDepth.DEPTH_4_BIT if color else ColorDepth.DEPTH_1_BIT,
             output=_terminal(),
         )
 
@@ -71,18 +74,19 @@ class PromptEntries:
                 default=beginning, refresh_interval=refresh, handle_sigint=False
             )
         except KeyboardInterrupt:
-            if self._session.default_buffer.text:
-                return ""
-            raise
+            raise Cleared(self._session.default_buffer.text) from None
         except EOFError:
             return None
 
     def _message(self) -> StyleAndTextTuples:
-        if self._loading.error is not None and self._session.app.is_running:
+        app = self._session.app
+        if self._loading.error is not None and app.is_running:
             self._leave_with(self._loading.error)
         # A style of its own, for a space without one would be skipped: logs are read as well.
         prompt = ("fg:ansidefault", PROMPT)
-        return [prompt] if self._loading.is_over else [("", f"{self._loading.status()}\n"), prompt]
+        if self._loading.is_over or app.is_done:  # what is sent stays on the screen without it
+            return [prompt]
+        return [("", f"{self._loading.status()}\n"), prompt]
 
     def _leave_with(self, error: BaseException) -> None:
         app = self._session.app
@@ -96,17 +100,18 @@ class PromptEntries:
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
+        editing = has_focus(DEFAULT_BUFFER)  # and not searching
 
-        @keys.add("enter")
+        @keys.add("enter", filter=editing)
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.validate_and_handle()
 
-        @keys.add("escape", "enter")
-        @keys.add("c-j")
+        @keys.add("escape", "enter", filter=editing)
+        @keys.add("c-j", filter=editing)
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text("\n")
 
-        @keys.add("c-g")
+        @keys.add("c-g", filter=editing)
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.open_in_editor()
 
@@ -143,36 +148,3 @@ def _terminal() -> Output:
     output = Vt100_Output.from_pty(sys.stdout)
     output.enable_cpr = False
     return output
-
-
-def _history(path: Path | None) -> History:
-    if path is None:
-        return InMemoryHistory()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        _trim(path)
-        return FileHistory(path)
-    except OSError:  # it is not worth more than a prompt without it
-        return InMemoryHistory()
-
-
-def _trim(path: Path) -> None:
-    """Keep the last entries. A file holds each as a comment and lines that begin with ``+``."""
-    entries: list[list[bytes]] = []
-    inside = False
-    for line in path.read_bytes().splitlines(keepends=True):
-        is_text = line.startswith(b"+")
-        if is_text and not inside:
-            entries.append([])
-        if is_text:
-            entries[-1].append(line)
-        inside = is_text
-    if len(entries) <= _MOST_HISTORY:
-        return
-    kept = b"".join(b"\n# kept\n" + b"".join(lines) for lines in entries[-_MOST_HISTORY:])
-    aside = path.with_name(path.name + ".new")
-    descriptor = os.open(aside, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(kept)
-    aside.replace(path)

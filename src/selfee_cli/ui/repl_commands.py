@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfee_cli.chat import session_file, transcript
+from selfee_cli.chat import session_file, session_folder, session_reader, transcript
 from selfee_cli.chat.command_table import COMMANDS, KEYS, Command, resolve, words
+from selfee_cli.chat.conversation import Conversation
 from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.protocol.records import replay
@@ -17,6 +19,7 @@ from selfee_cli.settings import find, written
 from selfee_cli.ui.clipboard import copy
 from selfee_cli.ui.console import printable
 from selfee_cli.ui.diff import word_diff
+from selfee_cli.ui.screen import Mode
 from selfee_cli.ui.show import FeedbackView, Show
 from selfee_cli.ui.stream import ChainRenderer
 
@@ -39,10 +42,9 @@ class Commands:
         Raises:
             SelfeeError: it is unknown, or cannot be done.
         """
-        word, _, rest = entry.strip().partition(" ")
-        command = resolve(word.split("\n")[0])
-        rest = rest if "\n" not in word else entry.strip().partition("\n")[2]
-        getattr(self, f"_{command.name}")(rest.strip())
+        word, *rest = entry.split(maxsplit=1)
+        command = resolve(word)
+        getattr(self, f"_{command.name}")("".join(rest).strip())
 
     def words(self, head: str) -> Sequence[str]:
         """Return what may follow ``head``, the words of a command before the cursor."""
@@ -69,7 +71,7 @@ class Commands:
             return
         width = max(len(command.usage) for command in COMMANDS) + 2
         self._lines([f"{c.usage:<{width}}{c.does}" for c in COMMANDS])
-        self._lines(["//…".ljust(width) + "asks what begins with a slash", ""])
+        self._lines(["//x".ljust(width) + "ask /x, which begins with a slash", ""])
         self._lines([f"{key:<{width}}{does}" for key, does in KEYS])
 
     def _exit(self, _: str) -> None:
@@ -77,19 +79,15 @@ class Commands:
 
     def _clear(self, _: str) -> None:
         repl = self._repl
-        if repl.journal.id is not None:
-            self._console.say(f"resume: selfee chat --resume {repl.journal.id}")
-        repl.journal.close()
-        repl.talk = type(repl.talk)()
+        repl.leave()
+        repl.talk = Conversation()
         repl.input = None
         self._console.say("a new session")
 
     def _load(self, name: str) -> None:
         if not name:
             raise UsageError("which session?", hint="/sessions lists them")
-        folder = self._repl.setup.sessions
-        path = session_file.find(name, folder or Path())
-        self._repl.open(path)
+        self._repl.open(session_folder.find(name, self._repl.setup.sessions))
 
     def _sessions(self, _: str) -> None:
         self._lines(list_sessions(self._repl.setup.sessions))
@@ -104,7 +102,7 @@ class Commands:
     # -- settings ----------------------------------------------------------------------------
 
     def _set(self, text: str) -> None:
-        key, _, value = text.partition(" ")
+        key, _, value = text.removeprefix("--").partition(" ")
         settings = self._repl.settings
         if not key:
             self._settings()
@@ -114,8 +112,8 @@ class Commands:
             self._lines([f"{written(settings.get(name))} ({settings.source(name)})"])
             return
         settings.set(key, value.strip())
-        self._repl.journal.set(key, value.strip())
-        self._console.verbose = settings.get("verbose")
+        self._repl.apply_settings()
+        self._repl.journal.set(find(settings.known, key).name, value.strip())
 
     def _settings(self, *, fixed: bool = False) -> None:
         settings = self._repl.settings
@@ -137,8 +135,9 @@ class Commands:
 
     def _feedback(self, view: FeedbackView) -> None:
         self._repl.settings.set("feedback", view.value)
-        if self._repl.live is not None:
-            renderer, _ = self._repl.live
+        self._repl.journal.set("feedback", view.value)
+        if (live := self._repl.writer.live) is not None:
+            renderer, _ = live
             renderer.feedback = view
         else:
             self._console.say(f"feedback: {view.value}")
@@ -171,17 +170,15 @@ class Commands:
         self._repl.extend(self._repl.talk.resume(self._repl.settings.get("min-revisions")))
 
     def _regenerate(self, _: str) -> None:
-        chain = self._repl.talk.last
-        if not self._repl.settings.get("temperature"):
+        if self._repl.talk.chains and not self._repl.settings.get("temperature"):
             raise UsageError(
                 "at temperature 0 it would come out the same", hint="/set temperature 0.7"
             )
-        seed = chain.sampling.get("seed")
-        self._repl.ask(chain.instruction, replaces=1, seed=None if seed is None else seed + 1)
+        self._repl.ask_again()
 
     def _undo(self, text: str) -> None:
         count = _number(text) if text else 1
-        if not count:
+        if count is None or count < 1:
             raise UsageError(f"undo how many, {text}?", hint="/undo 2")
         count = self._repl.talk.undo(count)
         self._repl.journal.undo(count)
@@ -192,24 +189,32 @@ class Commands:
         repl = self._repl
         question = repl.talk.last.instruction
         if text:
-            repl.ask(text, replaces=1)
-        elif repl.setup.mode == "script":
+            repl.ask(text, edits=True)
+        elif repl.setup.mode is not Mode.FULL:
             raise UsageError("there is nothing to edit with", hint="/edit TEXT asks TEXT instead")
         else:
             repl.editing = True
             repl.beginning = "/" + question if question.startswith("/") else question
 
     def _read(self, name: str) -> None:
-        if not name:
+        repl = self._repl
+        if not name and repl.input is None:
             raise UsageError("which file?", hint="/read FILE")
+        if not name:
+            repl.input = None
+            self._console.say("the next question is about no text")
+            return
         path = Path(name).expanduser()
         try:
-            self._repl.input = path.read_text("utf-8")
+            text = path.read_text("utf-8")
         except FileNotFoundError as error:
             raise NotFoundError(f"no file {path}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise SelfeeError(f"cannot read {path} as UTF-8 text: {error}") from error
-        self._console.say(f"{len(self._repl.input)} characters for the next question")
+        if not text.strip():
+            raise SelfeeError(f"{path} is empty")
+        repl.input = text
+        self._console.say(f"{len(text)} characters for the next question (/read alone drops them)")
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -222,14 +227,16 @@ class Commands:
             old, new = (talk.candidate(number) for number in numbers if number is not None)
         else:
             old, new = talk.candidate(0), talk.last.final_turn
-        title = f"{self._repl.style.rule} {old.id.title} to {new.id.title}"
-        self._lines([title, word_diff(old.text.strip(), new.text.strip(), self._repl.style)])
+        style = self._repl.screen.style
+        title = f"{style.rule} {old.id.title} to {new.id.title}"
+        self._lines([title, word_diff(old.text.strip(), new.text.strip(), style)])
 
     def _show(self, what: str) -> None:
         match what:
             case "chain":
                 chain = self._repl.talk.last
-                renderer = ChainRenderer(self._repl.write, self._repl.style, Show.CHAIN)
+                screen = self._repl.screen
+                renderer = ChainRenderer(screen.output, screen.style, Show.CHAIN)
                 for event in replay(chain):
                     renderer.handle(event)
             case "settings":
@@ -240,10 +247,10 @@ class Commands:
             case "context":
                 talk = self._repl.talk
                 history = talk.history()
-                shown = render_prompt("…", input=self._repl.input, history=history)
+                shown = render_prompt("...", input=self._repl.input, history=history)
                 self._lines([printable(shown.rstrip())])
                 if talk.chains and talk.last.usage:
-                    self._lines(["", self._repl.meter()])
+                    self._lines(["", self._repl.writer.meter(talk)])
             case _:
                 raise UsageError(f"show {what or 'what'}?", hint=f"one of {', '.join(_WHAT)}")
 
@@ -253,13 +260,14 @@ class Commands:
         if text and index is None:
             raise UsageError(f"which turn is {text}?", hint="0 is the answer, K revision K")
         turn = talk.last.final_turn if index is None else talk.candidate(index)
-        terminal = self._console.write if sys.stdout.isatty() else None
+        has_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        terminal = self._console.write if has_terminal else None
         where = copy(turn.text.strip(), terminal)
         self._console.say(f"{turn.id.title} is in the {where}")
 
     def _lines(self, lines: Sequence[str]) -> None:
         for line in lines:
-            self._repl.write(line + "\n")
+            self._repl.screen.output(line + "\n")
 
 
 def _about(command: Command) -> list[str]:
@@ -278,9 +286,9 @@ def _number(text: str) -> int | None:
 def list_sessions(folder: Path | None) -> list[str]:
     """Return a line a session, the newest first: its id, its questions, the first of them."""
     lines = []
-    for path in session_file.newest(folder) if folder else []:
+    for path in session_folder.newest(folder):
         try:
-            saved = session_file.read(path)
+            saved = session_reader.read(path)
         except SelfeeError:
             lines.append(f"{path.stem}  cannot be read")
             continue

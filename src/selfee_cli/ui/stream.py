@@ -9,6 +9,7 @@ from selfee_cli.protocol.chain import (
     ChainEnded,
     Event,
     HistoryDropped,
+    StopReason,
     TextDelta,
     Turn,
     TurnEnded,
@@ -31,16 +32,16 @@ class ChainRenderer:
     """Renders the events of one chain after the other through ``write``.
 
     ``CHAIN`` streams every turn, ``DIFF`` prints a revision once it is there, as its changes,
-    ``FINAL`` prints nothing but the text the chain arrives at. ``feedback`` may change at any
-    time and holds from the next turn on. A feedback that ends without having begun was supplied
-    or overruled: it is told in a line.
+    ``FINAL`` prints nothing but the text the chain arrives at, None not even that. ``feedback``
+    may change at any time and holds from the next turn on. A feedback that ends without having
+    begun was supplied or overruled: it is told in a line. What leaves the context is always told.
     """
 
     def __init__(
         self,
         write: Callable[[str], None],
         style: Style,
-        show: Show,
+        show: Show | None,
         feedback: FeedbackView = FeedbackView.FULL,
         previous: str = "",
     ) -> None:
@@ -53,16 +54,22 @@ class ChainRenderer:
         self._line_open = False
         self._previous = previous
 
-    def mute(self) -> None:
-        """Write nothing at all."""
-        self._write = lambda _: None
+    @property
+    def shows_anything(self) -> bool:
+        """Whether a reader sees the chain here."""
+        return self._show is not None
 
     def handle(self, event: Event) -> None:
         """Render one event."""
-        if self._show is Show.FINAL:
-            if isinstance(event, ChainEnded):
-                self._put(printable(event.chain.final.strip()) + "\n")
-            return
+        if isinstance(event, HistoryDropped):
+            plural = "exchange" if event.exchanges == 1 else "exchanges"
+            self._put(f"dropped {event.exchanges} oldest {plural}\n", "dim")
+        elif self._show is Show.FINAL and isinstance(event, ChainEnded):
+            self._put(_result(event.chain))
+        elif self._show in (Show.CHAIN, Show.DIFF):
+            self._render(event)
+
+    def _render(self, event: Event) -> None:
         match event:
             case TurnStarted(id):
                 self._start(id)
@@ -72,9 +79,6 @@ class ChainRenderer:
                 self._end(turn)
             case ChainEnded(chain):
                 self._put("= " + self._summary(chain) + "\n", "bold")
-            case HistoryDropped(exchanges):
-                plural = "exchange" if exchanges == 1 else "exchanges"
-                self._put(f"dropped {exchanges} oldest {plural}\n", "dim")
 
     def _start(self, id: TurnId) -> None:
         self._begun = id
@@ -114,8 +118,10 @@ class ChainRenderer:
             self._put(self._joined(told) + "\n\n", "bold", color)
             return
         self._close_line()
-        self._put(text + "\n", "bold", color)
-        self._put("" if turn.complete else "(unfinished)\n", "dim")
+        if turn.complete:
+            self._put(text + "\n", "bold", color)
+        else:
+            self._put("(unfinished)\n", "dim")
         self._put("\n")
 
     def _is_diffed(self, id: TurnId) -> bool:
@@ -149,6 +155,13 @@ class ChainRenderer:
         if text:
             self._line_open = not text.endswith("\n")
             self._write(self._style.paint(text, *styles) if styles else text)
+
+
+def _result(chain: Chain) -> str:
+    """Return the text that a chain arrived at; none where it was stopped before there was one."""
+    if chain.stop_reason is StopReason.INTERRUPTED and not chain.final_turn.complete:
+        return ""
+    return printable(chain.final.strip()) + "\n"
 
 
 _ORDER = [FeedbackView.HIDDEN, FeedbackView.LINE, FeedbackView.FULL]

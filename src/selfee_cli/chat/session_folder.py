@@ -1,0 +1,34 @@
+"""The sessions that are kept: one of them by its name, all of them by age."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selfee_cli.errors import NotFoundError, UsageError
+
+
+def find(name: str, folder: Path | None) -> Path:
+    """Return the file of a session: a path, an id, or an id's beginning that only one has.
+
+    Raises:
+        NotFoundError: there is none.
+        UsageError: there are several.
+    """
+    path = Path(name).expanduser()
+    if path.suffix and path.is_file():
+        return path
+    matches = [each for each in newest(folder) if name and each.stem.startswith(name)]
+    exact = [each for each in matches if each.stem == name]
+    if not matches:
+        raise NotFoundError(f"no session {name}", hint="selfee chat --sessions lists them")
+    if len(exact or matches) > 1:
+        raise UsageError(f"{len(matches)} sessions begin with {name}", hint="give more of the id")
+    return (exact or matches)[0]
+
+
+def newest(folder: Path | None) -> list[Path]:
+    """Return the session files, the one written to last first."""
+    if folder is None or not folder.is_dir():
+        return []
+    dated = [(path.stat().st_mtime_ns, path.name, path) for path in folder.glob("*.jsonl")]
+    return [path for *_, path in sorted(dated, reverse=True)]

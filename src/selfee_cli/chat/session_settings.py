@@ -1,0 +1,40 @@
+"""The settings of a session: those that were set in it hold again when it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from selfee_cli.errors import SelfeeError
+from selfee_cli.settings import Settings, written
+
+_SET, _RESUMED = "/set", "session"
+"""Where a setting came from: this run, or the session that goes on."""
+
+
+def set_values(settings: Settings) -> dict[str, str]:
+    """Return those that a reader set, in this run or before, as they are written."""
+    return {
+        name: written(value)
+        for name, value, source in settings.items()
+        if source in (_SET, _RESUMED)
+    }
+
+
+def resume(settings: Settings, values: Mapping[str, str]) -> list[str]:
+    """Let the ``values`` that a session had hold, and no longer those of another session.
+
+    A flag of this command line is stronger. Returns what is wrong with values that are passed
+    over, as those of a later version are.
+    """
+    for key, _, source in [*settings.items()]:
+        if source == _RESUMED:
+            settings.set(key, "default")
+    given = {key for key, _, source in settings.items() if source.startswith("--")}
+    wrong = []
+    for key, value in values.items():
+        try:
+            if key not in given:
+                settings.set(key, value, source=_RESUMED)
+        except SelfeeError as error:
+            wrong.append(error.message)
+    return wrong

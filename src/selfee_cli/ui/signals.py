@@ -1,0 +1,40 @@
+"""What the signals do that a terminal, its window and other processes send."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def interrupts(*, raised: bool) -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt meanwhile, or do nothing: idle sessions outlive it."""
+    handler = signal.default_int_handler if raised else lambda number, frame: None
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Let the signals that end a process end it as an exit does: the terminal is given back.
+
+    One that is ignored, as ``nohup`` has it, stays ignored.
+    """
+
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    ending = [
+        each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN
+    ]
+    before = {each: signal.signal(each, leave) for each in ending}
+    try:
+        yield
+    finally:
+        for each, previous in before.items():
+            signal.signal(each, previous)

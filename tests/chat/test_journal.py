@@ -1,0 +1,96 @@
+"""A session is kept as it goes on; a disk that fails is told once and costs no question."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from scripted_chat import Chat
+
+
+def test_a_full_disk_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("Why?")
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    told = chat.enter("And then?")
+    assert told.count("this session is not kept: No space left on device") == 1
+    assert "hint: /save FILE.md" in told
+    assert "is the answer" in told
+    assert "not kept" not in chat.enter("Once more?")
+    assert len(chat.repl.talk.chains) == 3
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    chat = Chat(tmp_path / "file" / "sessions")
+    assert "this session is not kept: Not a directory" in chat.enter("Why?")
+    assert len(chat.repl.talk.chains) == 1
+
+
+def test_settings_hold_again_when_a_session_goes_on(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions", temperature=0.5)
+    chat.enter("/set min-revisions 1")  # before there is a file
+    chat.enter("Why?")
+    chat.enter("/set top_k 9")
+    chat.enter("/fold")
+    chat.enter("/set seed 5")
+    chat.enter("/set seed default")
+    path = chat.path
+    assert chat.saved.settings == {
+        "min-revisions": "1",
+        "top-k": "9",
+        "feedback": "line",
+        "seed": "default",
+    }
+    chat.enter("/clear")
+    chat.enter("In a new session?")
+    assert chat.saved.settings["top-k"] == "9", "what was set still holds"
+    chat.repl.journal.close()
+
+    later = Chat(tmp_path / "sessions", top_k=2)
+    later.repl.open(path)
+    settings = later.repl.settings
+    assert (settings.get("min-revisions"), settings.source("min-revisions")) == (1, "session")
+    assert settings.get("feedback") == "line"
+    assert settings.get("top-k") == 2, "a flag of this command line is stronger"
+    assert settings.get("temperature") == 0.7, "a flag of that one is gone"
+    later.repl.journal.close()
+
+
+def test_settings_of_one_session_do_not_reach_another(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("Why?")
+    chat.enter("/set top-k 9")
+    path = chat.path
+    chat.enter("/clear")
+    chat.enter("/set top-k default")
+    chat.enter("Why not?")
+    other = chat.path
+    chat.repl.journal.close()
+    later = Chat(tmp_path / "sessions")
+    later.repl.open(path)
+    assert later.repl.settings.get("top-k") == 9
+    later.repl.open(other)
+    assert later.repl.settings.get("top-k") == 0
+    later.repl.journal.close()
+
+
+def test_settings_of_a_later_version_are_told(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("Why?")
+    chat.repl.journal.set("colour-of-feedback", "blue")
+    chat.repl.journal.set("temperature", "hot")
+    path = chat.path
+    chat.repl.journal.close()
+    later = Chat(tmp_path / "sessions")
+    later.repl.open(path)
+    told = later.err.getvalue()
+    assert "unknown key colour-of-feedback" in told
+    assert "temperature is 'hot', not a number" in told
+    later.repl.journal.close()

@@ -1,0 +1,287 @@
+"""Sessions on disk: nothing that was said is lost, whatever happens to the file or the process."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from scripted_chat import Chat
+
+from selfee_cli.chat import session_file, session_folder, session_reader
+from selfee_cli.chat.session_file import SessionFile
+from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
+from selfee_cli.protocol.chain import Chain, StopReason
+from selfee_cli.protocol.grammar import TurnKind
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A session with something of everything: steered, stopped, edited, dropped."""
+    chat = Chat(tmp_path_factory.mktemp("recorded") / "sessions")
+    for entry in ("Why 数?", "/revise", "/accept 0", "/revise Too vague 🙂", "/set top-k 5"):
+        chat.enter(entry)
+    chat.at_pass(20, chat.press)
+    chat.enter("And then?\nOn two lines.")
+    chat.at_pass(-1, chat.press)
+    for entry in ("/continue", "/edit Why not?", "Once more?", "/undo"):
+        chat.enter(entry)
+    chat.repl.journal.close()
+    (path,) = chat.folder.iterdir()
+    return path.read_bytes()
+
+
+def view(chain: Chain) -> tuple[object, ...]:
+    turns = [(t.id, t.text, t.complete, t.enforced, t.verdict) for t in chain.turns]
+    return (chain.instruction, chain.input, turns, chain.final, chain.accepted)
+
+
+def test_the_records_are_the_contracts(recorded: bytes) -> None:
+    records = [json.loads(line) for line in recorded.splitlines()]
+    first = records[0]
+    assert list(first) == ["type", "schema", "id", "created", "model", "settings"]
+    assert first["schema"] == "selfee.session/1"
+    assert first["settings"]["temperature"] == 0.7
+    assert first["model"]["path"] == "scripted"
+    by_type = {record["type"]: record for record in records}
+    assert set(by_type) == {"session", "question", "turn", "chain", "set", "accept", "undo"}
+    assert records[1] == {"type": "question", "text": "Why 数?", "input": None}
+    assert {"kind", "index", "text", "tokens", "seconds", "complete"} <= set(by_type["turn"])
+    assert {"final", "stop_reason", "usage"} <= set(by_type["chain"])
+    assert by_type["accept"] == {"type": "accept", "kind": "answer", "index": 0}
+    assert by_type["set"] == {"type": "set", "key": "top-k", "value": "5"}
+    assert by_type["undo"] == {"type": "undo", "count": 1}
+
+
+def test_cut_off_at_any_byte_it_is_a_session_up_to_there(recorded: bytes) -> None:
+    lines = recorded.splitlines(keepends=True)
+    whole = [session_reader.parse(b"".join(lines[:n]), "x") for n in range(len(lines) + 1)]
+    seen = [[view(chain) for chain in saved.conversation.chains] for saved in whole]
+    number = start = 0
+    for size in range(len(recorded) + 1):
+        if number < len(lines) and size == start + len(lines[number]):
+            start += len(lines[number])
+            number += 1
+        cut = recorded[:size]
+        assert session_reader.is_session(cut)
+        saved = session_reader.parse(cut, "x")
+        unharmed = size > start and recorded[size : size + 1] == b"\n"  # only that is missing
+        assert saved.damaged == int(size > start and not unharmed)
+        assert [view(chain) for chain in saved.conversation.chains] == seen[number + unharmed]
+        for chain in saved.conversation.chains:
+            assert all(turn.complete for turn in chain.turns[:-1])
+            assert chain.final_turn.complete
+            assert chain.stop_reason is not None
+        turns = [turn for chain in saved.conversation.chains for turn in chain.turns]
+        complete = {turn.text.strip() for turn in turns if turn.complete}
+        assert {each.answer for each in saved.conversation.history()} <= complete
+
+
+def test_a_torn_line_is_left_behind_and_written_on_after(recorded: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "sessions" / "20260101-000000-abcd.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(recorded[:-5])
+    chat = Chat(path.parent)
+    chat.repl.open(path)
+    assert "1 damaged line was skipped" in chat.err.getvalue()
+    chat.enter("Go on?")
+    chat.repl.journal.close()
+    after = path.read_bytes()
+    assert after.startswith(recorded[:-5] + b"\n{"), "what was written is never written over"
+    saved = session_reader.read(path)
+    assert saved.damaged == 1
+    assert saved.conversation.last.instruction == "Go on?"
+
+
+def test_unknown_records_are_passed_over_and_damage_is_told(recorded: bytes) -> None:
+    lines = recorded.splitlines(keepends=True)
+    lines.insert(2, b'{"type": "weather", "sky": "blue"}\n{"no": "type"}\n\n')
+    unknown = session_reader.parse(b"".join(lines), "x")
+    assert unknown.notice is None
+    damage = (
+        b"\xff\xfe\x00\n",
+        b"[1, 2]\n",
+        b'{"type": "turn"}\n',
+        b'{"type": "turn", "kind": "answer", "index": 0, "text": 5, "complete": true}\n',
+        b'{"type": "turn", "kind": "answer", "index": Infinity, "text": "", "complete": true}\n',
+        b'{"type": "question", "text": null}\n',
+        b'{"type": "accept", "kind": "revision", "index": 99}\n',
+        b'{"type": "set", "key": 1, "value": []}\n',
+        b'{"type": "chain"}\n',
+        b"[" * 100_000 + b"\n",
+    )
+    lines[3:3] = damage
+    damaged = session_reader.parse(b"".join(lines), "x")
+    assert damaged.notice == "10 damaged lines were skipped"
+    for saved in (unknown, damaged):
+        assert [view(c) for c in saved.conversation.chains] == [
+            view(c) for c in session_reader.parse(recorded, "x").conversation.chains
+        ]
+
+
+def test_a_question_that_is_lost_does_not_touch_the_one_before(recorded: bytes) -> None:
+    lines = recorded.splitlines(keepends=True)
+    *_, last = (n for n, line in enumerate(lines) if b'"type": "question"' in line)
+    whole = session_reader.parse(b"".join(lines[:last]), "x").conversation
+    rest = lines[last + 1 :]
+    assert b"undo" in rest[-1]
+    damaged = session_reader.parse(b"".join([*lines[:last], b"{\n", *rest]), "x")
+    assert damaged.damaged == len(rest)
+    assert [view(chain) for chain in damaged.conversation.chains] == [
+        view(chain) for chain in whole.chains
+    ]
+
+
+def test_a_line_is_one_write_and_a_chain_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    write, sync = os.write, os.fsync
+
+    def recorded_write(descriptor: int, data: bytes) -> int:
+        assert data.endswith(b"\n")
+        assert data.count(b"\n") == 1
+        done.append(json.loads(data)["type"])
+        return write(descriptor, data)
+
+    def recorded_sync(descriptor: int) -> None:
+        done.append("sync")
+        sync(descriptor)
+
+    chat = Chat(tmp_path / "sessions", lookup=False)
+    monkeypatch.setattr(os, "write", recorded_write)
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+
+    def on_disk() -> None:  # while Feedback 1 is being written
+        types = [json.loads(line)["type"] for line in chat.path.read_bytes().splitlines()]
+        assert types == ["session", "question", "turn"]
+        done.append("looked")
+
+    chat.at_pass(22, on_disk)
+    chat.enter("Why?")
+    turns = len(chat.repl.talk.last.turns)
+    assert [each for each in done if each != "looked"] == [
+        "session",
+        "question",
+        *["turn"] * turns,
+        "chain",
+        "sync",
+    ]
+    assert done[3] == "looked"
+    chat.repl.journal.close()
+
+
+def test_files_and_folders_are_their_owners_alone(tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        chat = Chat(tmp_path / "home" / "sessions")
+        chat.enter("Why?")
+    finally:
+        os.umask(previous)
+    assert chat.path.stat().st_mode & 0o777 == 0o600
+    for folder in (chat.folder, chat.folder.parent):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    chat.repl.journal.close()
+
+
+def test_nothing_asked_leaves_no_file(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("/set top-k 3")
+    chat.enter("/help")
+    assert not chat.folder.exists()
+    unsaved = Chat(tmp_path / "sessions", save=False)
+    unsaved.enter("Why?")
+    assert not chat.folder.exists()
+
+
+def test_a_session_that_is_open_elsewhere_is_forked(tmp_path: Path) -> None:
+    first = Chat(tmp_path / "sessions")
+    first.enter("Why?")
+    second = Chat(tmp_path / "sessions")
+    second.repl.open(first.path)
+    assert f"{first.path.stem} is open elsewhere: going on in a copy" in second.err.getvalue()
+    assert second.repl.journal.id is None, "a copy is made once there is something to add"
+    before = first.path.read_bytes()
+    second.enter("And then?")
+    assert second.path != first.path
+    assert first.path.read_bytes() == before
+    asked = [chain.instruction for chain in second.saved.conversation.chains]
+    assert asked == ["Why?", "And then?"]
+    path = first.path
+    first.repl.journal.close()
+    second.repl.open(path)
+    assert second.path == path, "it is free now"
+    second.repl.journal.close()
+
+
+def test_one_that_was_killed_can_go_on(recorded: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    lines = recorded.splitlines(keepends=True)
+    first_turns = [n for n, line in enumerate(lines) if json.loads(line)["type"] == "turn"]
+    path = folder / "20260101-000000-abcd.jsonl"
+    path.write_bytes(b"".join(lines[: first_turns[1] + 1]))  # answer and feedback
+    chat = Chat(folder)
+    chat.repl.open(path)
+    chain = chat.repl.talk.last
+    assert chain.stop_reason is StopReason.INTERRUPTED
+    assert chain.turns[-1].id.kind is TurnKind.FEEDBACK
+    chat.enter("/continue")
+    assert len(chat.repl.talk.last.turns) > 2
+    assert [view(c) for c in chat.saved.conversation.chains] == [
+        view(c) for c in chat.repl.talk.chains
+    ]
+    chat.repl.journal.close()
+
+
+def test_finding_one_by_its_name(tmp_path: Path) -> None:
+    for name in ("20260101-000000-aaaa", "20260101-000000-aaab", "20260102-000000-aaaa"):
+        (tmp_path / f"{name}.jsonl").write_text("")
+    found = session_folder.find("20260102", tmp_path)
+    assert found.stem == "20260102-000000-aaaa"
+    assert session_folder.find("20260101-000000-aaaa", tmp_path).stem == "20260101-000000-aaaa"
+    assert session_folder.find(str(found), Path("elsewhere")) == found
+    with pytest.raises(UsageError, match="2 sessions begin with 20260101"):
+        session_folder.find("20260101", tmp_path)
+    for name in ("2025", "", "*"):
+        with pytest.raises(NotFoundError, match="no session"):
+            session_folder.find(name, tmp_path)
+    with pytest.raises(NotFoundError, match="no session"):
+        session_folder.find("2026", None)
+
+
+def test_the_newest_is_the_one_written_to_last(tmp_path: Path) -> None:
+    for age, name in enumerate(("b", "c", "a")):
+        (tmp_path / f"{name}.jsonl").write_text("")
+        os.utime(tmp_path / f"{name}.jsonl", (1000 - age, 1000 - age))
+    (tmp_path / "note.txt").write_text("")
+    assert [path.stem for path in session_folder.newest(tmp_path)] == ["b", "c", "a"]
+    assert session_folder.newest(tmp_path / "missing") == []
+
+
+def test_names_of_sessions() -> None:
+    import re
+
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", session_file.new_id())
+
+
+def test_what_is_no_session(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no session"):
+        session_reader.read(tmp_path / "missing.jsonl")
+    with pytest.raises(SelfeeError, match="cannot read"):
+        session_reader.read(tmp_path)
+    (tmp_path / "other.jsonl").write_text("hello\n")
+    with pytest.raises(SelfeeError, match="is not JSON"):
+        session_reader.read(tmp_path / "other.jsonl")
+
+
+def test_writing_goes_on_after_a_partial_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    file = SessionFile.create(tmp_path / "sessions", {}, {})
+    file.write(session_file.question("Why 数 \udcff?", None))
+    file.close()
+    assert session_reader.read(file.path).damaged == 0

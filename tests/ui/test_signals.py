@@ -1,0 +1,38 @@
+"""What signals do while a session runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from selfee_cli.ui.signals import interrupts, orderly_end
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_process_does_so_as_an_exit(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as end, orderly_end():
+        os.kill(os.getpid(), number)
+    assert end.value.code == 128 + number
+    assert signal.getsignal(number) == before
+
+
+def test_one_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with orderly_end():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_ctrl_c_is_raised_or_nothing() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts(raised=False):
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), interrupts(raised=True):
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
