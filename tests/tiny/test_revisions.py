@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,8 +12,11 @@ import pytest
 import torch
 from cli import fails, selfee
 
-from selfee_cli.tiny import export
+from selfee_cli.tiny import export, revisions
+from selfee_cli.tiny.decode import Plan, Written
+from selfee_cli.tiny.evaluate import held_out_tasks
 from selfee_cli.tiny.network import new_model
+from selfee_cli.tiny.pace import paces
 from selfee_cli.tiny.plot import plot
 from selfee_cli.tiny.recipe import Shape
 from selfee_cli.tiny.revisions import AFTER, Group, Share, Study, run
@@ -22,6 +27,15 @@ from selfee_cli.tiny.vocabulary import Vocabulary
 def network() -> object:
     torch.manual_seed(3)
     return new_model(Shape(hidden=32, layers=1, heads=2, mlp=48)).eval()
+
+
+def written(folder: Path, vocabulary: Vocabulary) -> Path:
+    model = folder / "model"
+    model.mkdir()
+    weights = export.halve(network().state_dict())
+    shape = Shape(hidden=32, layers=1, heads=2, mlp=48)
+    export.write_base(model, shape, weights, vocabulary.model)
+    return model
 
 
 @pytest.mark.parametrize(
@@ -36,20 +50,90 @@ def test_intervals_are_wilsons(hits: int, of: int, low: float, high: float) -> N
 
 def test_a_run_grades_every_question(vocabulary: Vocabulary) -> None:
     told: list[str] = []
-    study = Study(questions=2, temperatures=(0.7, 0.0), seeds=(1, 2), batch=8)
+    families = ("addition", "other")
+    study = Study(questions=2, chains=2, temperatures=(0.7, 0.0), families=families, batch=8)
     found = run(network(), vocabulary, study, told.append)
-    for temperature, seeds in ((0.7, 2), (0.0, 1)):
+    for temperature, chains in ((0.7, 2), (0.0, 1)):
         groups = found[temperature]
-        assert list(groups) == [*FAMILIES, "all"]
+        assert list(groups) == [*families, "all"]
         whole = groups["all"]
         assert list(whole.after) == list(AFTER)
-        assert {len(values) for values in whole.after.values()} == {2 * len(FAMILIES)}
-        assert whole.tally.chains == 2 * len(FAMILIES) * seeds * 2  # enforced and autonomous
-        assert len(whole.same_cost[3]) == (2 * len(FAMILIES) if temperature else 0)
-        assert json.loads(json.dumps(whole.to_json()))["questions"] == 2 * len(FAMILIES)
+        assert {len(values) for values in whole.after.values()} == {2 * len(families)}
+        assert whole.enforced.chains == whole.free.chains == 2 * len(families) * chains
+        assert len(whole.same_cost[3]) == (2 * len(families) if temperature else 0)
+        assert json.loads(json.dumps(whole.to_json()))["questions"] == 2 * len(families)
     assert whole.answers_for[3] >= 4
-    assert told[0] == "temperature 0.7, seed 1: 6 revisions enforced"
-    assert told[-1] == "temperature 0.0, seed 1: autonomous"
+    assert told == [
+        "temperature 0.7: 6 revisions enforced",
+        f"temperature 0.7: {found[0.7]['all'].answers_for[3]} answers alone, 2 times",
+        "temperature 0: 6 revisions enforced",
+    ]
+
+
+def scripted(chains: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let chains be written as told: for each question its answer, then its revisions.
+
+    A feedback asks for revision where the next answer differs.
+    """
+
+    def write(
+        model: object, vocabulary: Vocabulary, prompts: Sequence[str], plan: Plan
+    ) -> list[Written]:
+        found = []
+        for prompt in prompts:
+            told = next(texts for question, texts in chains.items() if question in prompt)
+            texts = (told + told[-1:] * 6)[: 1 if plan.only_answers else 7]
+            pairs = itertools.pairwise(texts)
+            found.append(
+                Written(
+                    ids=[0] * (10 + 3 * (2 * len(texts) - 1)),
+                    prompt_tokens=10,
+                    answers=texts,
+                    feedbacks=["..."] * (len(texts) - 1),
+                    needed=[a != b for a, b in pairs],
+                    formed=[True] * (2 * len(texts) - 1),
+                    ends=[13 + 3 * turn for turn in range(2 * len(texts) - 1)],
+                )
+            )
+        return found
+
+    monkeypatch.setattr(revisions, "write_chains", write)
+
+
+def test_revisions_count_from_the_verdict_that_nothing_is_needed(
+    vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = held_out_tasks(2, ("addition",))
+    chains = {
+        first.question: [first.write(("1",)), first.answer],  # mended at once
+        second.question: [second.answer, second.answer, second.write(("1",))],  # spoilt later
+    }
+    scripted(chains, monkeypatch)
+    study = Study(questions=2, chains=3, temperatures=(0.7,), families=("addition",))
+    group = run(None, vocabulary, study)[0.7]["addition"]
+    assert group.after == {0: [0, 1], 1: [1, 1], 2: [1, 0], 3: [1, 0], 6: [1, 0]}
+    assert group.autonomous == [1, 1]  # the second ends before it is spoilt
+    assert (group.free.alarms, group.free.judged_right) == (0, 6)
+    assert (group.free.misses, group.free.judged_wrong) == (0, 3)
+    assert (group.enforced.alarms, group.enforced.judged_right) == (3, 3 * 5 + 3 * 2)
+    assert (group.enforced.misses, group.enforced.judged_wrong) == (3 * 4, 3 + 3 * 4)
+    assert (group.enforced.flips, group.free.flips) == (3, 0)
+    assert [group.mean_tokens(k) for k in AFTER] == [3, 9, 15, 21, 39]
+    assert group.answers_for == {1: 3, 3: 7}  # 9 and 21 tokens at 3 an answer
+    assert group.same_cost == {1: [0, 1], 3: [0, 1]}
+    assert group.to_json()["autonomous"]["revisions"] == 0.5
+
+
+def test_a_pace_is_counted_over_all_chains(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    model = written(tmp_path, vocabulary)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # loading a small model sets it to one
+    found = paces(model, held_out_tasks(1, ("addition", "other")), (0.7,), revisions=1)[0.7]
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
+    assert (found.chains, found.revisions) == (2, 1)
+    assert 1 <= found.tokens_a_pass <= found.tokens == 2 * 3 * Plan.turn_tokens
+    assert found.to_json()["seconds_a_chain"] == found.seconds / 2 > 0
 
 
 def test_the_picture_is_svg() -> None:
@@ -63,21 +147,19 @@ def test_the_picture_is_svg() -> None:
 
 
 def test_the_command(tmp_path: Path, vocabulary: Vocabulary) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    weights = export.halve(network().state_dict())
-    shape = Shape(hidden=32, layers=1, heads=2, mlp=48)
-    export.write_base(model, shape, weights, vocabulary.model)
+    model = written(tmp_path, vocabulary)
     command = ("bench", "revisions", "--model", str(model), "--questions", "1", "--seeds", "1")
     picture = tmp_path / "picture.svg"
     done = selfee(*command, "--json", "--svg", str(picture))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["schema"] == "selfee.bench-revisions/1"
-    assert set(found["temperatures"]) == {"0.7", "0.0"}
+    assert set(found["temperatures"]) == set(found["one_at_a_time"]) == {"0.7", "0.0"}
     assert found["temperatures"]["0.7"]["all"]["after"]["6"]["value"] == 0
+    assert found["one_at_a_time"]["0.7"]["chains"] == len(FAMILIES)
     assert picture.read_text("utf-8").startswith("<svg")
     table = selfee(*command, "--temperature", "0")
     assert "after 6" in table.stdout
     assert "no control" in table.stdout
+    assert "tokens a forward pass" in table.stdout
     fails(4, "bench", "revisions", "--model", "nowhere")

@@ -86,8 +86,9 @@ def _decode_table(figures: DecodeFigures) -> Table:
             (f"a chain with lookup, {lookup.tokens_per_pass:.1f} a pass", lookup.with_lookup)
         )
         rows.append(("the same chain without", lookup.without))
-        rows.append(("with lookup, from revision 2 on", lookup.later_with))
-        rows.append(("without, from revision 2 on", lookup.later_without))
+        if lookup.later_with:  # a model may write no revisions
+            rows.append(("with lookup, from revision 2 on", lookup.later_with))
+            rows.append(("without, from revision 2 on", lookup.later_without))
     if figures.peer is not None:
         rows.append(("transformers generate", figures.peer))
     rows.append((f"limit: {figures.bandwidth / 1e9:.1f} GB/s read", figures.limit))

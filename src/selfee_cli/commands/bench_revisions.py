@@ -11,8 +11,12 @@ from selfee_cli.commands import options as opt
 from selfee_cli.ui.console import console
 
 if TYPE_CHECKING:
+    from selfee_cli.tiny.evaluate import Tally
+    from selfee_cli.tiny.pace import Pace
     from selfee_cli.tiny.revisions import Group, Groups
     from selfee_cli.ui.table import Table
+
+_TIMED = 4  # questions of each family, at most
 
 
 @opt.command
@@ -41,22 +45,23 @@ def revisions(
     """Grade chains on questions the bundled model never saw, after 0 to 6 revisions.
 
     Beside them stands a control that answers anew instead of revising. Sums, differences,
-    counting, sequences, and questions out of reach; any model may try them.
+    counting, sequences, and questions out of reach; any model may try them. Autonomous chains
+    are the beginnings of enforced ones, up to the model's own verdict that nothing is needed.
 
     Example: selfee bench revisions --svg revisions.svg
     """
     from selfee_cli.api import resolve_model
-    from selfee_cli.tiny.evaluate import load
+    from selfee_cli.tiny.evaluate import held_out_tasks, load
+    from selfee_cli.tiny.pace import paces
     from selfee_cli.tiny.revisions import Study, run
     from selfee_cli.ui.table import show_table
 
-    network, vocabulary = load(resolve_model(model, say=console.say, quiet=console.quiet))
-    study = Study(
-        questions=questions,
-        temperatures=tuple(temperature or (0.7, 0.0)),
-        seeds=tuple(range(1, seeds + 1)),
-    )
-    found = run(network, vocabulary, study, progress=console.say)
+    path = resolve_model(model, say=console.say, quiet=console.quiet)
+    study = Study(questions=questions, chains=seeds, temperatures=tuple(temperature or (0.7, 0.0)))
+    console.say("one chain at a time")
+    few = held_out_tasks(min(_TIMED, questions), study.families)
+    pace = paces(path, few, study.temperatures)
+    found = run(*load(path), study, progress=console.say)
     if svg is not None:
         from selfee_cli.tiny.plot import plot
 
@@ -67,22 +72,24 @@ def revisions(
                 "schema": "selfee.bench-revisions/1",
                 "model": model,
                 "questions": questions * len(study.families),
-                "seeds": list(study.seeds),
+                "chains_of_a_question": study.chains,
                 "temperatures": {
                     str(t): {name: group.to_json() for name, group in groups.items()}
                     for t, groups in found.items()
                 },
+                "one_at_a_time": {str(t): part.to_json() for t, part in pace.items()},
             }
         )
         return
     for t, groups in found.items():
-        show_table(_table(t, groups), console)
+        show_table(_table(t, groups, pace[t]), console)
 
 
-def _table(temperature: float, groups: Groups) -> Table:
+def _table(temperature: float, groups: Groups, pace: Pace) -> Table:
     from selfee_cli.tiny.revisions import AFTER
     from selfee_cli.ui.table import Column, Table
 
+    whole = groups["all"]
     return Table(
         title=f"temperature {temperature:g}: percent of questions right, with 95% intervals",
         columns=[
@@ -96,7 +103,7 @@ def _table(temperature: float, groups: Groups) -> Table:
         ],
         rows=[[name, *_row(group)] for name, group in groups.items()],
         strong=[len(groups) - 1],
-        note=_control(groups["all"]),
+        note=". ".join([_control(whole), _free(whole), _cost(whole, pace)]),
     )
 
 
@@ -107,13 +114,20 @@ def _row(group: Group) -> list[str]:
         found = Share.of(values)
         return f"{100 * found.value:.1f} ({100 * found.low:.0f}-{100 * found.high:.0f})"
 
-    def part(count: int, whole: int) -> str:
-        return f"{100 * count / whole:.1f} of {whole}" if whole else "-"
-
-    tally = group.tally
     return [
         *(share(values) for values in group.after.values()),
         share(group.autonomous),
+        *_verdicts(group.enforced),
+    ]
+
+
+def _verdicts(tally: Tally) -> list[str]:
+    """Return false alarms, misses, flips and well-formed chains."""
+
+    def part(count: int, whole: int) -> str:
+        return f"{100 * count / whole:.1f} of {whole}" if whole else "-"
+
+    return [
         part(tally.alarms, tally.judged_right),
         part(tally.misses, tally.judged_wrong),
         part(tally.flips, tally.kept),
@@ -132,3 +146,22 @@ def _control(group: Group) -> str:
         if few
     ]
     return "; ".join(told) or "greedy answers are all the same: no control"
+
+
+def _free(group: Group) -> str:
+    alarms, misses, flips, formed = _verdicts(group.free)
+    return (
+        f"in autonomous chains alone: false alarms {alarms}, misses {misses}, flips {flips}, "
+        f"well-formed {formed}"
+    )
+
+
+def _cost(group: Group, pace: Pace) -> str:
+    from selfee_cli.tiny.revisions import AFTER
+
+    tokens = ", ".join(f"{group.mean_tokens(k):.0f} after {k}" for k in AFTER)
+    return (
+        f"tokens a chain: {tokens}, {group.mean_free_tokens:.0f} autonomous; {pace.chains} chains "
+        f"of {pace.revisions} revisions, one at a time: {pace.seconds_a_chain:.2f} seconds each, "
+        f"{pace.tokens_a_pass:.1f} tokens a forward pass"
+    )

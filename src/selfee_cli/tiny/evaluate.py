@@ -34,12 +34,14 @@ class Tally:
 
     ``right[k]`` counts right answers after k revisions, ``final`` right answers at the end.
     An alarm is the verdict that a right answer needs revision, a miss that a wrong one needs
-    none, a flip a right answer made wrong by the next revision.
+    none, a flip a right answer made wrong by the next revision. Every turn of a chain in form
+    ended as it should; a well-formed one ends with an answer to its question as well, be it wrong.
     """
 
     chains: int = 0
     right: list[int] = field(default_factory=list)
     final: int = 0
+    in_form: int = 0
     well_formed: int = 0
     judged_right: int = 0
     alarms: int = 0
@@ -57,6 +59,7 @@ class Tally:
         for k, good in enumerate(graded):
             self.right[k] += good
         self.final += graded[-1]
+        self.in_form += chain.well_formed
         self.well_formed += chain.well_formed and task.read(chain.answers[-1]) is not None
         self.longest = max(self.longest, chain.tokens)
         for good, needed in zip(graded, chain.needed, strict=False):
@@ -80,6 +83,21 @@ class Tally:
                 self.longest = max(self.longest, other.longest)
             elif name != "right":
                 setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def to_json(self) -> dict[str, float]:
+        """Return the rates, between 0 and 1, and what each is a share of."""
+        return {
+            "chains": self.chains,
+            "in_form": self.in_form / max(1, self.chains),
+            "well_formed": self.well_formed / max(1, self.chains),
+            "false_alarms": self.alarms / max(1, self.judged_right),
+            "judged_right": self.judged_right,
+            "misses": self.misses / max(1, self.judged_wrong),
+            "judged_wrong": self.judged_wrong,
+            "flips": self.flips / max(1, self.kept),
+            "kept": self.kept,
+            "longest": self.longest,
+        }
 
 
 def held_out_tasks(count: int, families: Iterable[str], seed: int = 1) -> list[Task]:

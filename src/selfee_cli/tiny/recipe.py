@@ -44,7 +44,18 @@ LIST_SHARES = {
 }
 """The same in the last stages."""
 
+LAST_SHARES = {
+    "addition": 0.23,
+    "subtraction": 0.22,
+    "counting": 0.21,
+    "sequence": 0.24,
+    "other": 0.10,
+}
+"""The same in the very last."""
+
 _LISTS = ChainMix(weights=Weights(number=4.0, true_beside_wrong=6.0))
+
+_SENT_BACK = ChainMix(overruled=0.65, times=(1, 2, 2, 3, 3, 4, 6), weights=_LISTS.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +183,29 @@ STAGES = (
         chain=_LISTS,
         redraw=1.4,
         shares=LIST_SHARES,
+    ),
+    # Five words in a row, and numbers near a hundred, were rare till now; sums had fallen back.
+    Stage(
+        name="tuned-6",
+        tokens=1.6,
+        rate=(0.0015, 0.00005),
+        batch=2048,
+        mix={"chain": 0.60, "own": 0.24, "body": 0.09, "facts": 0.07},
+        chain=_LISTS,
+        redraw=0.8,
+        warm_up=0.04,
+        shares=LAST_SHARES,
+    ),
+    # Right answers that are sent back again and again must stay as they are.
+    Stage(
+        name="tuned-7",
+        tokens=1.0,
+        rate=(0.0006, 0.00003),
+        batch=2048,
+        mix={"chain": 0.68, "own": 0.20, "body": 0.07, "facts": 0.05},
+        chain=_SENT_BACK,
+        redraw=0.5,
+        shares=LAST_SHARES,
     ),
 )
 

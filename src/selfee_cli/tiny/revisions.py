@@ -3,6 +3,11 @@
 The control answers anew instead of revising: the majority of independent answers, as many as a
 chain has (one more than its revisions), and as many as its tokens would pay for. A model that only
 answers twice gains what the control gains; one that finds its mistakes gains more.
+
+Autonomous chains are read off the enforced ones rather than drawn anew: up to the model's first
+verdict that nothing is needed, both are drawn from one distribution, and with the same noise they
+are one text. So each share has the error of independent chains, while the shares of one question
+go together.
 """
 
 from __future__ import annotations
@@ -10,38 +15,40 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from selfee_cli.protocol.prompt import render_prompt
-from selfee_cli.tiny.decode import Plan, Written, write_answers, write_chains
+from selfee_cli.tiny.decode import Plan, Written, until_satisfied, write_chains
 from selfee_cli.tiny.evaluate import Tally, held_out_tasks
 from selfee_cli.tiny.tasks import FAMILIES, Task
 from selfee_cli.tiny.vocabulary import Vocabulary
 
 AFTER = (0, 1, 2, 3, 6)
 """Revisions after which the current answer is graded."""
-_CONTROLS = (1, 3)  # revisions that a control stands beside
+CONTROLS = (1, 3)
+"""Revisions that a control stands beside."""
 _MOST = max(AFTER)
 _MOST_ANSWERS = 48
+_CHAINS_SEED, _ANSWERS_SEED = 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What is measured: ``questions`` of each family, once for each seed and temperature."""
+    """What is measured: ``chains`` on each of ``questions`` of a family, at each temperature."""
 
     questions: int = 200
+    chains: int = 3
     temperatures: tuple[float, ...] = (0.7, 0.0)
-    seeds: tuple[int, ...] = (1, 2, 3)
     families: tuple[str, ...] = FAMILIES
-    batch: int = 96
+    batch: int = Plan.batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
     """A share of questions with its 95% interval (Wilson 1927).
 
-    Several seeds of a question are averaged first and count as one, so the interval is never too
+    Several chains of a question are averaged first and count as one, so the interval is never too
     narrow.
     """
 
@@ -63,19 +70,23 @@ class Share:
 class Group:
     """The chains of one family, or of all, at one temperature.
 
-    Shares are collected by question: ``after[k][q]`` is the share of seeds for which question
-    ``q`` stood right after ``k`` revisions.
+    Shares are collected by question: ``after[k][q]`` is the share of chains in which question
+    ``q`` stood right after ``k`` revisions. ``free`` tallies the autonomous chains, which are
+    beginnings of the enforced ones.
     """
 
     after: dict[int, list[float]] = field(default_factory=lambda: {k: [] for k in AFTER})
     autonomous: list[float] = field(default_factory=list)
-    same_count: dict[int, list[float]] = field(default_factory=lambda: {k: [] for k in _CONTROLS})
-    same_cost: dict[int, list[float]] = field(default_factory=lambda: {k: [] for k in _CONTROLS})
+    same_count: dict[int, list[float]] = field(default_factory=lambda: {k: [] for k in CONTROLS})
+    same_cost: dict[int, list[float]] = field(default_factory=lambda: {k: [] for k in CONTROLS})
     answers_for: dict[int, int] = field(default_factory=dict)
     """How many answers the tokens of a chain with so many revisions pay for."""
-    revisions: int = 0
-    """Made in autonomous chains."""
-    tally: Tally = field(default_factory=Tally)
+    tokens: Counter[int] = field(default_factory=Counter)
+    """Written by all chains up to so many revisions."""
+    free_tokens: int = 0
+    free_revisions: int = 0
+    enforced: Tally = field(default_factory=Tally)
+    free: Tally = field(default_factory=Tally)
 
     def merge(self, other: Group) -> None:
         """Add another family."""
@@ -87,8 +98,20 @@ class Group:
             for key, values in theirs.items():
                 mine[key] += values
         self.autonomous += other.autonomous
-        self.revisions += other.revisions
-        self.tally.merge(other.tally)
+        self.tokens += other.tokens
+        self.free_tokens += other.free_tokens
+        self.free_revisions += other.free_revisions
+        self.enforced.merge(other.enforced)
+        self.free.merge(other.free)
+
+    def mean_tokens(self, revisions: int) -> float:
+        """Return how many tokens a chain of so many revisions takes, its prompt not counted."""
+        return self.tokens[revisions] / max(1, self.enforced.chains)
+
+    @property
+    def mean_free_tokens(self) -> float:
+        """How many tokens an autonomous chain takes, its prompt not counted."""
+        return self.free_tokens / max(1, self.free.chains)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; shares lie between 0 and 1."""
@@ -96,20 +119,17 @@ class Group:
         def share(values: Sequence[float]) -> dict[str, float] | None:
             return vars(Share.of(values)) if values else None
 
-        tally = self.tally
-        chains = max(1, tally.chains)
         return {
             "questions": len(self.autonomous),
             "after": {str(k): share(values) for k, values in self.after.items()},
-            "autonomous": share(self.autonomous),
-            "mean_revisions": 2 * self.revisions / chains,  # half of the chains are autonomous
-            "false_alarms": tally.alarms / max(1, tally.judged_right),
-            "judged_right": tally.judged_right,
-            "misses": tally.misses / max(1, tally.judged_wrong),
-            "judged_wrong": tally.judged_wrong,
-            "flips": tally.flips / max(1, tally.kept),
-            "well_formed": tally.well_formed / chains,
-            "longest": tally.longest,
+            "tokens": {str(k): self.mean_tokens(k) for k in AFTER},
+            **self.enforced.to_json(),
+            "autonomous": {
+                "right": share(self.autonomous),
+                "revisions": self.free_revisions / max(1, self.free.chains),
+                "tokens": self.mean_free_tokens,
+                **self.free.to_json(),
+            },
             "majority_of_as_many": {str(k): share(v) for k, v in self.same_count.items()},
             "majority_at_same_cost": {str(k): share(v) for k, v in self.same_cost.items()},
             "answers_at_same_cost": {str(k): v for k, v in self.answers_for.items()},
@@ -149,51 +169,64 @@ class _Measurement:
 
     def at(self, temperature: float) -> Groups:
         """Return the groups of one temperature."""
-        # Greedy chains are the same for all seeds, and greedy answers too.
-        seeds = self.study.seeds if temperature else self.study.seeds[:1]
-        plan = Plan(temperature=temperature, batch=self.study.batch)
-        forced = [self._write(replace(plan, seed=s, enforced=_MOST, at_most=_MOST)) for s in seeds]
-        free = [self._write(replace(plan, seed=s + 1000)) for s in seeds]
-        pay = {k: _answers_for(self.vocabulary, forced[0], k) for k in _CONTROLS}
-        drawn = [self._draw(replace(plan, seed=s + 2000), max(pay.values())) for s in seeds]
+        count = self.study.chains if temperature else 1  # greedy ones are all the same
+        plan = Plan(
+            temperature=temperature,
+            seed=_CHAINS_SEED,
+            batch=self.study.batch,
+            enforced=_MOST,
+            at_most=_MOST,
+        )
+        self.progress(f"temperature {temperature:g}: {_MOST} revisions enforced")
+        forced = self._write(plan, count)
+        pay = {k: _answers_for(forced, k) for k in CONTROLS}
+        drawn = self._draw(temperature, count, max(pay.values())) if temperature else []
         groups: Groups = {}
         for q, task in enumerate(self.chosen):
             group = groups.setdefault(task.family, Group(answers_for=pay))
-            _grade(group, task, [c[q] for c in forced], [c[q] for c in free])
+            free = [until_satisfied(c, self.vocabulary, Plan.at_most) for c in forced[q]]
+            _grade(group, task, forced[q], free)
             if temperature:
-                _control(group, task, [answers[q] for answers in drawn])
+                _control(group, task, drawn[q])
         whole = Group(answers_for=pay)
         for group in groups.values():
             whole.merge(group)
         return {**groups, "all": whole}
 
-    def _write(self, plan: Plan) -> list[Written]:
-        kind = f"{plan.enforced} revisions enforced" if plan.enforced else "autonomous"
-        self.progress(f"temperature {plan.temperature}, seed {plan.seed % 1000}: {kind}")
-        return write_chains(self.model, self.vocabulary, self.prompts, plan)
+    def _draw(self, temperature: float, count: int, answers: int) -> list[list[list[Written]]]:
+        """Return for each question so many times so many independent answers."""
+        self.progress(f"temperature {temperature:g}: {answers} answers alone, {count} times")
+        plan = Plan(temperature=temperature, seed=_ANSWERS_SEED, batch=self.study.batch, at_most=0)
+        drawn = self._write(plan, count * answers)
+        return [[d[at : at + answers] for at in range(0, len(d), answers)] for d in drawn]
 
-    def _draw(self, plan: Plan, count: int) -> list[list[Written]]:
-        """Draw ``count`` independent answers to each question; greedy ones are all the same."""
-        if not plan.temperature:
-            return []
-        self.progress(f"temperature {plan.temperature}, seed {plan.seed % 1000}: answers alone")
-        many = [prompt for prompt in self.prompts for _ in range(count)]
-        plan = replace(plan, batch=4 * plan.batch)
-        answers = write_answers(self.model, self.vocabulary, many, plan)
-        return [answers[at : at + count] for at in range(0, len(answers), count)]
+    def _write(self, plan: Plan, count: int) -> list[list[Written]]:
+        """Return ``count`` chains for each question; those of a family are written together."""
+        size = self.study.questions
+        families = [range(at, at + size) for at in range(0, len(self.chosen), size)]
+        order = [q for family in families for _ in range(count) for q in family]
+        prompts = [self.prompts[q] for q in order]
+        found: list[list[Written]] = [[] for _ in self.prompts]
+        written = write_chains(self.model, self.vocabulary, prompts, plan)
+        for q, chain in zip(order, written, strict=True):
+            found[q].append(chain)
+        return found
 
 
 def _grade(group: Group, task: Task, forced: list[Written], free: list[Written]) -> None:
     for k, values in group.after.items():
         values.append(_mean(task.grade(chain.answers[k]) for chain in forced))
+        group.tokens[k] += sum(chain.cost(k) for chain in forced)
     group.autonomous.append(_mean(task.grade(chain.answers[-1]) for chain in free))
-    group.revisions += sum(len(chain.answers) - 1 for chain in free)
-    for chain in (*forced, *free):
-        group.tally.add(task, chain)
+    group.free_revisions += sum(len(chain.answers) - 1 for chain in free)
+    group.free_tokens += sum(chain.tokens - chain.prompt_tokens for chain in free)
+    for forced_chain, free_chain in zip(forced, free, strict=True):
+        group.enforced.add(task, forced_chain)
+        group.free.add(task, free_chain)
 
 
 def _control(group: Group, task: Task, drawn: list[list[Written]]) -> None:
-    for k in _CONTROLS:
+    for k in CONTROLS:
         group.same_count[k].append(_mean(_majority(task, d[: k + 1]) for d in drawn))
         paid = group.answers_for[k]
         group.same_cost[k].append(_mean(_majority(task, d[:paid]) for d in drawn))
@@ -210,15 +243,8 @@ def _majority(task: Task, answers: Sequence[Written]) -> bool:
     return task.grade(texts.most_common(1)[0][0])
 
 
-def _answers_for(vocabulary: Vocabulary, chains: Sequence[Written], revisions: int) -> int:
+def _answers_for(chains: Sequence[Sequence[Written]], revisions: int) -> int:
     """How many answers cost as many tokens as a chain with so many revisions."""
-
-    def tokens(texts: Sequence[str]) -> int:
-        return sum(len(vocabulary.tail(text)) for text in texts)
-
-    answers = sum(tokens(chain.answers[:1]) for chain in chains)
-    whole = sum(
-        tokens(chain.answers[: revisions + 1]) + tokens(chain.feedbacks[:revisions])
-        for chain in chains
-    )
+    answers = sum(chain.cost(0) for of_question in chains for chain in of_question)
+    whole = sum(chain.cost(revisions) for of_question in chains for chain in of_question)
     return max(revisions + 1, min(_MOST_ANSWERS, round(whole / max(1, answers))))

@@ -104,7 +104,10 @@ def draw(rng: random.Random, family: str, *, held: bool = False) -> Task:
 
 
 def _operand(rng: random.Random) -> int:
-    return rng.randint(1, 9) if rng.random() < 0.12 else rng.randint(10, 99)
+    chance = rng.random()
+    if chance < 0.1:
+        return rng.randint(1, 9)
+    return rng.randint(90, 99) if chance < 0.2 else rng.randint(10, 99)
 
 
 def _addition(rng: random.Random) -> Task:
@@ -148,7 +151,7 @@ def _counting(rng: random.Random) -> Task:
 def _sequence(rng: random.Random) -> Task:
     kind = rng.choice(tuple(SERIES))
     series = SERIES[kind]
-    n = rng.randint(1, 4)
+    n = rng.choice((1, 1, 2, 3, 3, 4, 4, 5, 5))
     last = len(series) if kind != "letter" else len(series) - n
     at = rng.randrange(last)
     templates = phrasings.SEQUENCE if n > 1 else phrasings.SEQUENCE_ONE

@@ -1,0 +1,91 @@
+"""What the bundled model makes of what people type: an honest chain that ends, whatever it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfee_cli.api import load
+from selfee_cli.engine.options import AskOptions
+from selfee_cli.engine.session import Session
+from selfee_cli.errors import UsageError
+from selfee_cli.protocol.chain import Chain, StopReason
+from selfee_cli.tiny.other import ANSWERS
+from selfee_cli.tiny.tasks import DAYS, MONTHS
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return load("tiny")
+
+
+def ask(session: Session, question: str) -> Chain:
+    options = AskOptions.make(temperature=0, max_new_tokens=600)
+    *_, ended = session.ask(question, options=options)
+    assert ended.chain.stop_reason in (StopReason.NOT_NEEDED, StopReason.END)
+    assert all(turn.complete for turn in ended.chain.turns)
+    return ended.chain
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Hello!",
+        "good morning, who are you?",
+        "What is the capital of France?",
+        "Tell me a joke",
+        "x" * 600,
+        "Why " * 200,
+        "def f(x):\n    return x + 1",
+        "Привет, как дела?",
+        "数学は何ですか",
+        "🙂",
+        "Revision is not needed.",
+        "### Feedback 1:\nRevision is needed.",
+    ],
+    ids=lambda question: question[:20],
+)
+def test_what_it_does_not_know_it_says(session: Session, question: str) -> None:
+    session.history.clear()
+    assert ask(session, question).final.strip() in ANSWERS
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["Waht is 47 + 85?", "what is 47+85", "What is 47 plus 85", "Please add 47 and 85."],
+)
+def test_hasty_typing_is_understood(session: Session, question: str) -> None:
+    session.history.clear()
+    assert ask(session, question).final.strip() == "The sum is 132."
+
+
+def test_a_conversation(session: Session) -> None:
+    session.history.clear()
+    first = ask(session, "Which three days come after Monday?")
+    assert first.final.strip() == "After Monday: 1. Tuesday 2. Wednesday 3. Thursday."
+    assert ask(session, "and after Friday?").final.strip()  # a follow-up may fall back
+    assert ask(session, "What is 47 + 85?").final.strip() == "The sum is 132."
+
+
+def test_nothing_and_too_much_are_refused(session: Session) -> None:
+    session.history.clear()
+    with pytest.raises(UsageError, match="is empty"):
+        ask(session, " \n ")
+    with pytest.raises(UsageError, match="context holds 2048"):
+        ask(session, "word " * 3000)
+
+
+NAMES = {"day": DAYS, "month": MONTHS}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("count", ["three", "four", "five"])
+def test_the_words_that_come_next(session: Session, kind: str, count: str) -> None:
+    names, length = NAMES[kind], ["three", "four", "five"].index(count) + 3
+    right = 0
+    for at, start in enumerate(names):
+        session.history.clear()
+        items = (names[(at + 1 + i) % len(names)] for i in range(length))
+        wanted = f"After {start}:" + "".join(f" {i}. {n}" for i, n in enumerate(items, 1)) + "."
+        question = f"Which {count} {kind}s come after {start}?"
+        right += ask(session, question).final.strip() == wanted
+    assert right >= len(names) - 1
