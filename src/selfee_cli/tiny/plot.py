@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from selfee_cli.tiny.revisions import AFTER, Groups, Share
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 560, 320, 52, 34, 150, 44
+_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 590, 320, 52, 34, 180, 44
 _COLOURS = ("#1f6feb", "#8250df", "#1a7f37", "#bf8700")
 
 
