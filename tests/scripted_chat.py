@@ -10,7 +10,7 @@ from scripted_model import scripted_session
 
 from selfee_cli.chat import session_reader
 from selfee_cli.chat.session_reader import Saved
-from selfee_cli.commands.flags import GROUPS, layered
+from selfee_cli.commands.flag_settings import GROUPS, layered
 from selfee_cli.engine.session import Session
 from selfee_cli.ui.console import Console
 from selfee_cli.ui.repl import Repl

@@ -7,7 +7,7 @@ import pytest
 
 from selfee_cli import settings
 from selfee_cli.commands import flags
-from selfee_cli.commands.flags import GROUPS, known, settings_of
+from selfee_cli.commands.flag_settings import GROUPS, known, settings_of
 from selfee_cli.engine.device import DTYPES
 from selfee_cli.engine.loading import ENGINES
 from selfee_cli.engine.quant import QUANTS

@@ -5,7 +5,6 @@ A command's module is imported when the command is called: ``--help`` needs its 
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -92,10 +91,6 @@ def main() -> None:
         for name, line in COMMANDS.items():
             group.add_command(_Deferred(name, help=line, rich_markup_mode=None))
         group()
-    except BrokenPipeError:
-        # The reader went away, as `head` does. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except Interrupted as stop:
         console.say(stop.message)
         sys.exit(stop.exit_code)

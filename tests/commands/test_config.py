@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli import fails, selfee
 
-from selfee_cli.commands.flags import GROUPS, known
+from selfee_cli.commands.flag_settings import GROUPS, known
 
 ASK = ("ask", "What is 47 + 85?", "--json", "-q")
 

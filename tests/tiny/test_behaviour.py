@@ -74,6 +74,28 @@ def test_nothing_and_too_much_are_refused(session: Session) -> None:
         ask(session, "word " * 3000)
 
 
+@pytest.mark.parametrize("sign", "+-")
+def test_two_digit_numbers(session: Session, sign: str) -> None:
+    right = 0
+    for a, b in zip(range(98, 11, -6), range(11, 98, 5), strict=False):
+        a, b = max(a, b), min(a, b)
+        session.history.clear()
+        number = ask(session, f"What is {a} {sign} {b}?").final.strip(" .").split()[-1]
+        right += number == str(a + b if sign == "+" else a - b)
+    assert right >= 14  # of 15
+
+
+def test_counting_in_steps(session: Session) -> None:
+    right = 0
+    for start, step, count in zip(range(3, 60, 4), range(2, 17), [3, 4, 5] * 5, strict=True):
+        step = 2 + step % 8
+        session.history.clear()
+        items = " ".join(f"{i + 1}. {start + i * step}" for i in range(count))
+        question = f"Count from {start} in steps of {step}, {count} numbers."
+        right += items in ask(session, question).final
+    assert right >= 14  # of 15
+
+
 NAMES = {"day": DAYS, "month": MONTHS}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfee_cli.commands import options as opt
-from selfee_cli.commands.flags import GROUPS, known, layered
+from selfee_cli.commands.flag_settings import GROUPS, known, layered
 from selfee_cli.settings import config_file, find, read_config, written
 from selfee_cli.ui.console import console
 

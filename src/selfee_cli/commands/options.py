@@ -17,7 +17,8 @@ from typing import Any, get_type_hints
 
 import typer
 
-from selfee_cli.commands.flags import FlagGroup, OutputFlags, settings_of
+from selfee_cli.commands.flag_settings import settings_of
+from selfee_cli.commands.flags import FlagGroup, OutputFlags
 from selfee_cli.errors import NotFoundError, SelfeeError
 from selfee_cli.settings import Settings
 from selfee_cli.ui.console import console
