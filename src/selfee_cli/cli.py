@@ -5,6 +5,8 @@ A command's module is imported when the command is called: ``--help`` needs its 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -85,6 +87,8 @@ def _selfee(
 
 def main() -> None:
     """Run the command line; the process ends with the exit code that CLI.md gives."""
+    gc.set_threshold(50_000, 20, 100)  # imports make many objects, and none to collect
+    atexit.register(gc.freeze)  # at the end, looking for garbage takes longer than ending
     try:
         group = get_command(app)
         assert isinstance(group, TyperGroup)

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from selfee_cli.weights.conversion import from_float32
 from selfee_cli.weights.digests import Advance, ignore_progress
 from selfee_cli.weights.disk import write_json
-from selfee_cli.weights.dtypes import DType, Raw, from_float32
+from selfee_cli.weights.dtypes import DType, Raw
 from selfee_cli.weights.storage import TensorInfo
 from selfee_cli.weights.writer import SHARD_SIZE, ShardWriter, plan_shards
 

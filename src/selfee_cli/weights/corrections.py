@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfee_cli.errors import MismatchError
+from selfee_cli.weights.conversion import is_finite
 from selfee_cli.weights.disk import WrittenFile, disk_errors
-from selfee_cli.weights.dtypes import Codec, DType, Raw, byte_view
+from selfee_cli.weights.dtypes import DType, Raw, byte_view
 from selfee_cli.weights.safetensors_file import parse_json_object, read_safetensors_header
 from selfee_cli.weights.storage import DataFile, StoredTensor, TensorInfo
 
@@ -186,15 +187,13 @@ def _check_blocks(
     path: Path, name: str, blocks: Iterator[tuple[Indices, Raw]], size: int, dtype: DType
 ) -> None:
     last = -1
-    codec, floats = Codec(_BLOCK), np.empty(_BLOCK, np.float32)
     for index, values in blocks:
         if np.any(np.diff(index, prepend=last) <= 0):
             raise _damaged(path, f"the indices of {name} do not ascend from 0")
         last = int(index[-1])
         if last >= size:
             raise _damaged(path, f"index {last:,} of {name}, which has {size:,} elements")
-        codec.decode(values, dtype, floats[: values.size])
-        if not np.isfinite(floats[: values.size]).all():
+        if not is_finite(values, dtype):
             raise _damaged(path, f"a value of {name} is not finite")
 
 

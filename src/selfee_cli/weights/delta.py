@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from selfee_cli.errors import MismatchError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
 from selfee_cli.weights.column_mean import ColumnMean
+from selfee_cli.weights.conversion import decode, encode
 from selfee_cli.weights.corrections import Correction, open_correction
 from selfee_cli.weights.delta_plan import DeltaPlan, describe_delta, plan_delta
 from selfee_cli.weights.digests import SUMS_NAME, Advance, format_sums, ignore_progress
@@ -30,7 +30,7 @@ from selfee_cli.weights.disk import (
     write_json,
     write_text,
 )
-from selfee_cli.weights.dtypes import Codec, DType, Floats, Raw
+from selfee_cli.weights.dtypes import DType, Floats, Raw
 from selfee_cli.weights.fingerprint import sampled_fingerprint
 from selfee_cli.weights.journal import Journal, holds_finished
 from selfee_cli.weights.manifest import (
@@ -152,7 +152,6 @@ class PairReader:
     """
 
     def __init__(self, base: Checkpoint, other: Checkpoint, capacity: int) -> None:
-        self.codec = Codec(capacity)
         self.capacity = capacity
         self._base = base
         self._other = other
@@ -164,7 +163,7 @@ class PairReader:
     @staticmethod
     def scratch_bytes(capacity: int) -> int:
         """Give the bytes for chunks of up to ``capacity`` elements."""
-        return 3 * 4 * capacity + Codec.scratch_bytes(capacity)
+        return 3 * 4 * capacity
 
     def begin(self, name: str) -> None:
         """Begin a tensor, whose chunks must then come in order."""
@@ -201,17 +200,17 @@ class PairReader:
         raw: Raw = out if dtype is DType.F32 else self._raw.view(np.uint16)[: out.size]
         checkpoint.read_rows_into(name, start, stop, raw.reshape(stop - start, -1))
         if dtype is not DType.F32:
-            self.codec.decode(raw, dtype, out)
+            decode(raw, dtype, out)
 
 
 class Adder(PairReader):
     """Computes base + delta chunk by chunk, in float32."""
 
-    def add(self, name: str, start: int, stop: int, out: Floats | None = None) -> Floats:
-        """Give rows ``start`` to ``stop`` of the sum, flat: in ``out``, or till the next call."""
+    def add(self, name: str, start: int, stop: int) -> Floats:
+        """Give rows ``start`` to ``stop`` of the sum, flat; valid until the next call."""
         base, delta = self.read(name, start, stop)
         with np.errstate(over="ignore", invalid="ignore"):  # it shows when the sum is rounded
-            return np.add(base, delta, out=base if out is None else out)
+            return np.add(base, delta, out=base)
 
 
 def _add_tensor(
@@ -219,30 +218,20 @@ def _add_tensor(
 ) -> None:
     adder.begin(info.name)
     correction.begin(info)
-    finish = partial(_round, info)
     for start, stop in row_ranges(info, CHUNK):
-        total = pipe.buffer((stop - start) * info.row_size, np.dtype(np.float32))
-        adder.add(info.name, start, stop, total)
-        if correction.pending:  # its patches must come in order
-            rounded = finish(adder.codec, total)
-            correction.patch(start * info.row_size, rounded)
-            pipe.write(info.name, rounded)
-        else:
-            pipe.write(info.name, total, finish)
+        total = adder.add(info.name, start, stop)
+        rounded = pipe.buffer(total.size, info.dtype.raw)
+        if not encode(total, info.dtype, rounded):
+            raise not_finite(info, total, "the base or the delta")
+        correction.patch(start * info.row_size, rounded)
+        pipe.write(info.name, rounded)
         progress(adder.input_bytes(info.name, start, stop))
+    pipe.flush()
 
 
-def _round(info: TensorInfo, codec: Codec, total: Floats) -> Raw:
-    """Round a chunk of a tensor in place."""
-    rounded: Raw = total.view(info.dtype.raw)[: total.size]
-    peak = codec.encode(total, info.dtype, rounded)
-    if not peak < info.dtype.overflow:
-        raise not_finite(info, peak, "the base or the delta")
-    return rounded
-
-
-def not_finite(info: TensorInfo, peak: float, damaged: str) -> MismatchError:
-    """Say that what came out, ``peak`` the largest of it, is no number that ``info`` can hold."""
+def not_finite(info: TensorInfo, values: Floats, damaged: str) -> MismatchError:
+    """Say that among ``values`` there is none that ``info`` can hold."""
+    peak = float(np.abs(values).max())
     if np.isfinite(peak):
         return MismatchError(
             f"{info.name} has a value of {peak:.6g}, too large for {info.dtype.torch_name}",

@@ -13,7 +13,8 @@ import hashlib
 import numpy as np
 
 from selfee_cli.weights.checkpoint import Checkpoint
-from selfee_cli.weights.dtypes import DType, from_float32, to_float32
+from selfee_cli.weights.conversion import from_float32, to_float32
+from selfee_cli.weights.dtypes import DType
 
 _ROWS = 4  # of a matrix
 _WHOLE = 65_536  # elements up to which a tensor is taken whole

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from selfee_cli.weights.checkpoint import Checkpoint
-from selfee_cli.weights.dtypes import to_float32
+from selfee_cli.weights.conversion import to_float32
 
 _DELTA_NORM = 0.35
 """Largest mean of a norm's weights. Fine-tuning moves it by hundredths; a model's is about 1."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from selfee_cli.errors import MismatchError, SelfeeError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
+from selfee_cli.weights.conversion import decode, encode
 from selfee_cli.weights.corrections import CORRECTION_NAME, CorrectionWriter, Indices
 from selfee_cli.weights.delta import CHUNK, SLACK, PairReader, not_finite, write_records
 from selfee_cli.weights.digests import Advance, ignore_progress
@@ -214,31 +215,30 @@ class Subtractor(PairReader):
         base, tuned = self.read(info.name, start, stop)
         delta = self._delta[: base.size]
         np.subtract(tuned, base, out=delta)
-        peak = self.codec.encode(delta, info.dtype, out)
-        if not peak < info.dtype.overflow:
-            raise not_finite(info, peak, "the base or the tuned model")
+        if not encode(delta, info.dtype, out):
+            raise not_finite(info, delta, "the base or the tuned model")
         if info.dtype is not DType.F32:
-            self.codec.decode(out, info.dtype, delta)
+            decode(out, info.dtype, delta)
         total = np.add(base, delta, out=base)
         if np.array_equal(total.view(np.uint32), tuned.view(np.uint32)):
             return 0  # the tuned values need no rounding, so nor does this
         where = self._departures(info, total, tuned)
         if where.size and self._corrections is not None:
             values = np.empty(where.size, self._tuned_dtype.raw)
-            self.codec.encode(tuned[where], self._tuned_dtype, values)
+            encode(tuned[where], self._tuned_dtype, values)
             self._corrections.add(info.name, where + start * info.row_size, values)
         return where.size
 
     def _departures(self, info: TensorInfo, total: Floats, tuned: Floats) -> Indices:
         """Give the places where the rounded sum has other bits than the tuned weights."""
         dtype, rounded, back = self._tuned_dtype, self._rounded[: total.size], self._delta
-        peak = self.codec.encode(total, dtype, rounded)
-        if not peak < dtype.overflow:
+        if not encode(total, dtype, rounded):
+            peak = float(np.abs(total).max())
             raise MismatchError(
                 f"base + delta is {peak:.6g} in {info.name}, too large for {dtype.torch_name}",
                 hint="--dtype float32 stores the delta without such loss",
             )
-        self.codec.decode(rounded, dtype, back[: total.size])  # decoding keeps bits apart
+        decode(rounded, dtype, back[: total.size])  # decoding keeps bits apart
         differs = back[: total.size].view(np.uint32) != tuned.view(np.uint32)
         return np.flatnonzero(differs)
 
@@ -256,6 +256,7 @@ def _subtract_tensor(
         if write:
             pipe.write(info.name, out)
         progress(subtractor.input_bytes(info.name, start, stop))
+    pipe.flush()
     return different
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from selfee_cli.errors import MismatchError, SelfeeError
 from selfee_cli.weights.checkpoint import Checkpoint
-from selfee_cli.weights.dtypes import Floats, to_float32
+from selfee_cli.weights.conversion import to_float32
+from selfee_cli.weights.dtypes import Floats
 from selfee_cli.weights.identity import describe_delta, is_delta
 from selfee_cli.weights.manifest import read_manifest
 from selfee_cli.weights.storage import row_ranges

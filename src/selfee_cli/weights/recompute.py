@@ -10,6 +10,7 @@ import numpy as np
 
 from selfee_cli.errors import MismatchError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
+from selfee_cli.weights.conversion import encode
 from selfee_cli.weights.corrections import Correction, open_correction
 from selfee_cli.weights.delta import CHUNK, Adder
 from selfee_cli.weights.delta_plan import DeltaPlan
@@ -63,7 +64,7 @@ def _compare(
     for start, stop in row_ranges(info, CHUNK):
         total = adder.add(info.name, start, stop)
         rounded = out[: total.size]
-        if not adder.codec.encode(total, info.dtype, rounded) < info.dtype.overflow:
+        if not encode(total, info.dtype, rounded):
             raise MismatchError(
                 f"base + delta is not finite in {info.name}",
                 hint="the base or the delta is damaged: verify them by themselves",

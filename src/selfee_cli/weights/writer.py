@@ -27,6 +27,7 @@ from selfee_cli.weights.storage import TensorInfo
 INDEX_NAME = "model.safetensors.index.json"
 SHARD_SIZE = 5_000_000_000
 """Bytes: the default bound of a shard."""
+_PIECE = 1 << 19  # bytes written, then digested while they are in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,19 +140,23 @@ class ShardWriter:
         shard, info = self._queue[self._next - 1]
         if name != info.name or data.nbytes > self._left or data.dtype != info.dtype.raw:
             raise ValueError(f"{data.nbytes} bytes of {name}: due are {self._left} of {info.name}")
-        assert self._file is not None
         view = byte_view(np.ascontiguousarray(data))
-        with disk_errors(self.directory):
-            self._file.write(view)
-            self._sync.wrote(view.nbytes)
-        self._file_digest.update(view)
-        self._checksum.update(view)
+        for start in range(0, view.nbytes, _PIECE):
+            self._append(view[start : start + _PIECE])
         self._left -= view.nbytes
         if not self._left:
             checksum = self._checksum.hexdigest()
             self.tensors.append(WrittenTensor(info=info, file=shard.name, crc32=checksum))
             if info is shard.tensors[-1]:
                 self._finish_file(shard)
+
+    def _append(self, piece: memoryview) -> None:
+        assert self._file is not None
+        with disk_errors(self.directory):
+            self._file.write(piece)
+            self._sync.wrote(piece.nbytes)
+        self._file_digest.update(piece)
+        self._checksum.update(piece)
 
     def _begin_tensor(self) -> None:
         if self._next == len(self._queue):
