@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: demo test lint bench smollm2 picture clean
+.PHONY: demo test lint bench smollm2 llama-cpp picture clean
 
 demo: $(READY)
 	$(BIN)/selfee demo
@@ -30,6 +30,14 @@ smollm2: $(READY)
 	mkdir -p build/smollm2
 	$(BIN)/python tests/smollm2.py build/smollm2
 	$(BIN)/python tests/explain.py build/smollm2
+
+# The bundled model in llama.cpp: its converter must read it, and every token be as expected.
+llama-cpp: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps xllamacpp
+	mkdir -p build/llama-cpp
+	$(BIN)/pip download --quiet --no-deps --no-binary llama-cpp-python \
+		--dest build/llama-cpp llama-cpp-python
+	$(BIN)/python tests/llama_cpp.py build/llama-cpp
 
 # The picture in the README: a real chat with the bundled model.
 picture: $(READY)
