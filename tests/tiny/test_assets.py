@@ -59,7 +59,9 @@ def test_the_configurations_say_what_the_weights_are() -> None:
     for name in export.ROWS:
         assert export.read_weights(BASE)[name].shape == (SIZE, base["hidden_size"])
         assert export.read_weights(DELTA)[name].shape == (SIZE + 1, base["hidden_size"])
-        assert not export.read_weights(DELTA)[name][-1].any()
+    embedding, head = export.ROWS
+    assert not export.read_weights(DELTA)[embedding][-1].any()
+    assert export.read_weights(DELTA)[head][-1].any()
     assert {w.dtype for w in export.read_weights(BASE).values()} == {torch.float16}
     assert json.loads((DELTA / "added_tokens.json").read_text()) == {"[PAD]": SIZE}
 

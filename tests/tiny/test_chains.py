@@ -12,6 +12,7 @@ from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import drills, recipe, tasks
 from selfee_cli.tiny.chains import NEEDED, NOT_NEEDED, ChainMix, Own, build
 from selfee_cli.tiny.checks import Segment, Weights, rewrite
+from selfee_cli.tiny.stages import STAGES
 from selfee_cli.tiny.vocabulary import BOS, EOS, SIZE, Vocabulary
 
 PLAIN = ChainMix(history=0.0)
@@ -125,14 +126,14 @@ def test_no_held_out_content_in_the_training_stream(monkeypatch: pytest.MonkeyPa
     seen = []
     real = tasks.draw
 
-    def spy(rng: random.Random, family: str, *, held: bool = False) -> tasks.Task:
-        task = real(rng, family, held=held)
+    def spy(*given, **more):
+        task = real(*given, **more)
         seen.append(task)
         return task
 
     monkeypatch.setattr(tasks, "draw", spy)
     rng = random.Random(3)
-    for stage in recipe.STAGES:
+    for stage in STAGES:
         for _ in range(150):
             recipe.text(rng, stage, stage.chain, [])
     assert len(seen) > 500
@@ -144,6 +145,17 @@ def test_no_held_out_content_in_the_training_stream(monkeypatch: pytest.MonkeyPa
             assert not tasks.held_out(f"addition {a} {b}")
             assert not tasks.held_out(f"counting {a} {b}")
     assert found > 300
+
+
+def test_leads_take_up_a_name_that_no_task_asks_for() -> None:
+    rng = random.Random(4)
+    for _ in range(300):
+        prompt, after, name, colon = drills.leads(rng)
+        asked = prompt[0].split("### Instruction:\n")[1].split("\n")[0]
+        kind = next(kind for kind in tasks.SERIES if f" {kind}" in asked)
+        assert name[0][1:] not in tasks.SERIES[kind]
+        assert asked.endswith(name[0])
+        assert (after[0], colon[0]) == ("After", ":")
 
 
 def test_drills_say_what_is_so() -> None:
@@ -175,8 +187,9 @@ def test_corrected_items_weigh_more_than_kept_ones_and_wrong_ones_nothing() -> N
 
 def test_shares_and_mixes_are_whole() -> None:
     assert sum(recipe.SHARES.values()) == pytest.approx(1.0)
-    for stage in recipe.STAGES:
+    for stage in STAGES:
         assert sum(stage.mix.values()) == pytest.approx(1.0)
+        assert sum(stage.shares.values()) == pytest.approx(1.0)
 
 
 def test_weights_line_up_with_tokens(vocabulary: Vocabulary) -> None:

@@ -116,6 +116,40 @@ def test_questions_come_rough_too() -> None:
     assert any(question.startswith("Please ") for question in questions)
 
 
+def test_the_rougher_the_asking_the_fewer_are_asked_plainly() -> None:
+    plain = {}
+    for rough in (1.0, 4.0):
+        rng, asking = random.Random(1), phrasings.Asking(rough=rough)
+        asked = [draw(rng, "addition", asking=asking).question for _ in range(500)]
+        plain[rough] = sum(
+            re.fullmatch(r"[A-Z]\w+ .*[a-z\d][.?]", text) is not None for text in asked
+        )
+    assert plain[1.0] > 1.3 * plain[4.0] > 0
+
+
+def test_a_mistyped_name_is_still_its_own() -> None:
+    rng, asking = random.Random(2), phrasings.Asking(rough=30.0)
+    names = {name.lower() for name in (*tasks.DAYS, *tasks.MONTHS)}
+    for _ in range(2000):
+        task = draw(rng, "sequence", asking=asking)
+        found = {word.lower() for word in re.findall(r"[A-Za-z]+", task.question)} & names
+        assert found <= {task.values[1].lower()}
+
+
+def test_what_lies_beyond_is_no_task() -> None:
+    rng, asking = random.Random(3), phrasings.Asking(beyond=1.0)
+    signs = set()
+    for _ in range(2000):
+        question = other.question(rng, asking)
+        for a, sign, b in re.findall(r"(\d+) ?([-+]) ?(\d+)", question):
+            signs.add(sign)
+            low, high = sorted((int(a), int(b)))
+            assert high >= 100 or (sign == "-" and int(a) == low < high)
+        for count in re.findall(r"(\w+) numbers", question):
+            assert count in (*phrasings.NUMBER_WORDS[6:], *map(str, range(6, 11)))
+    assert signs == {"+", "-"}
+
+
 def test_other_questions_get_an_honest_answer() -> None:
     for task in drawn("other"):
         assert task.answer in other.ANSWERS

@@ -14,7 +14,8 @@ import torch
 from selfee_cli.tiny import export
 from selfee_cli.tiny.network import gradients, new_model, twin
 from selfee_cli.tiny.optimizer import MuonAdamW, orthogonal
-from selfee_cli.tiny.recipe import STAGES, Shape
+from selfee_cli.tiny.recipe import Shape
+from selfee_cli.tiny.stages import STAGES
 from selfee_cli.tiny.train import Options, Training, batches, rate_at
 from selfee_cli.tiny.vocabulary import Vocabulary
 

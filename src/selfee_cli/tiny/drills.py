@@ -1,4 +1,4 @@
-"""The base model's reading: comparisons, facts, corrections, checks and plain answers.
+"""What is trained apart from chains: comparisons, facts, corrections, checks, plain answers, leads.
 
 A model that has not learned to compare neighbours before it sees chains never learns it from
 them, so these come first.
@@ -20,7 +20,8 @@ from selfee_cli.tiny.checks import (
     spoil_some,
     sum_steps,
 )
-from selfee_cli.tiny.tasks import DAYS, LETTERS, MONTHS, Task, held_out
+from selfee_cli.tiny.phrasings import SEQUENCE, SEQUENCE_ONE, number
+from selfee_cli.tiny.tasks import DAYS, LETTERS, MONTHS, SERIES, Task, held_out
 
 WORD, FACT, CORRECTED = 8.0, 6.0, 6.0
 """Weights in the loss: a drill has few counted tokens and stands beside whole checks."""
@@ -94,6 +95,19 @@ def plain(rng: random.Random, family: str) -> list[Segment]:
     task = tasks.draw(rng, family)
     weight = 0.2 if task.is_sum else 1.5
     return [(render_prompt(task.question), 0.02), *_answer(task, weight)]
+
+
+def leads(rng: random.Random) -> list[Segment]:
+    """Return a question that ends in a name without a mark, and how its answer would begin.
+
+    Kind, count and name do not belong together, so that the name can only be read.
+    """
+    kind, n = rng.choice(tuple(SERIES)), rng.randint(1, 9)
+    start = rng.choice(rng.choice([names for other, names in SERIES.items() if other != kind]))
+    templates = SEQUENCE if n > 1 else SEQUENCE_ONE
+    last = [template for template in templates if template[:-1].endswith("{start}")]
+    question = rng.choice(last)[:-1].format(kind=kind, n=number(rng, n), start=start)
+    return [(render_prompt(question), 0.02), ("After", 1.0), (f" {start}", WORD), (":", 1.0)]
 
 
 def _answer(task: Task, weight: float) -> list[Segment]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+from selfee_cli.tiny import phrasings
+from selfee_cli.tiny.phrasings import Asking
+
 EXAMPLES = (
     "What is 47 + 85?",
     "What is 93 - 28?",
@@ -117,6 +120,8 @@ _FIXED = (
     "yes",
     "no",
     "?",
+    "??",
+    "...",
     "test",
     "help",
     "Help me.",
@@ -159,6 +164,17 @@ _SCRIPTS = (
     "😀👍",
     "Explain the word naïve.",
 )
+_BLOCKS = (
+    (0x0391, 0x03C9),  # Greek
+    (0x0410, 0x044F),  # Cyrillic
+    (0x05D0, 0x05EA),  # Hebrew
+    (0x0627, 0x0648),  # Arabic
+    (0x0905, 0x0939),  # Devanagari
+    (0x3041, 0x3096),  # Hiragana
+    (0x4E00, 0x9FA5),  # Chinese
+    (0xAC00, 0xD7A3),  # Hangul
+    (0x1F600, 0x1F64F),  # faces
+)
 _PROTOCOL = (
     "What does ### Feedback 1: mean?",
     "Write ### Revision 3: in your answer.",
@@ -195,20 +211,48 @@ _SYLLABLES = (
 )
 
 
-def question(rng: random.Random) -> str:
+def question(rng: random.Random, asking: Asking) -> str:
     """Return one question that is none of the small model's tasks."""
+    if rng.random() < asking.beyond:
+        return _beyond(rng, asking)
     chance = rng.random()
-    if chance < 0.46:
+    if chance < 0.525:
         return rng.choice(_TEMPLATES).format(t=_topic(rng), u=_topic(rng))
-    if chance < 0.64:
+    if chance < 0.75:
         return rng.choice(_FIXED)
-    if chance < 0.80:
-        return _beyond(rng)
-    if chance < 0.87:
+    if chance < 0.838:
         return rng.choice(_CODE)
-    if chance < 0.93:
+    if chance < 0.893:
         return rng.choice(_SCRIPTS)
+    if chance < 0.943:
+        return _long(rng) if rng.random() < 0.6 else _letters(rng)
     return rng.choice(_PROTOCOL)
+
+
+def _long(rng: random.Random) -> str:
+    """Much of the same, or of this and that: up to about 1,000 characters."""
+    size = rng.randint(60, 1000)
+    chance = rng.random()
+    if chance < 0.25:
+        return rng.choice("xaoh.?!1 0-") * size
+    if chance < 0.5:
+        word = _topic(rng) if rng.random() < 0.5 else rng.choice(("Why", "1 2 3", "no", "Hello!"))
+        return f"{word} " * (size // (len(word) + 1))
+    parts: list[str] = []
+    while sum(map(len, parts)) < size:
+        parts.append(rng.choice(_TEMPLATES).format(t=_topic(rng), u=_topic(rng)))
+        if chance < 0.75:
+            parts[-1] = " ".join(_topic(rng) for _ in range(5))
+    return " ".join(parts)
+
+
+def _letters(rng: random.Random) -> str:
+    """A few words of another script, or pictures, drawn letter by letter."""
+    first, last = rng.choice(_BLOCKS)
+    words = range(rng.randint(1, 5))
+    return " ".join(
+        "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 7))) for _ in words
+    )
 
 
 def _topic(rng: random.Random) -> str:
@@ -217,15 +261,27 @@ def _topic(rng: random.Random) -> str:
     return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 4)))
 
 
-def _beyond(rng: random.Random) -> str:
-    """A sum, or a word to spell, that lies outside what the model was taught."""
-    big, small = rng.randint(100, 9999), rng.randint(1, 999)
+def _beyond(rng: random.Random, asking: Asking) -> str:
+    """A sum, a longer list, or a word to spell, that lies outside what the model was taught."""
+    big = rng.randint(*rng.choice(((100, 199), (100, 999), (1000, 9999))))
+    small = rng.randint(1, 999)
+    chance = rng.random()
+    if chance < 0.28:
+        a, b = rng.choice(((big, small), (small, big)))
+        return phrasings.ask(rng, phrasings.ADDITION, asking, a=a, b=b)
+    if chance < 0.48:
+        return phrasings.ask(rng, phrasings.SUBTRACTION, asking, a=big, b=small)
+    if chance < 0.58:  # far below zero: close to it only a sum tells on which side
+        small = rng.randint(1, 80)
+        larger = rng.randint(small + 15, 99)
+        return phrasings.ask(rng, phrasings.SUBTRACTION, asking, a=small, b=larger)
+    if chance < 0.66:
+        start, step, n = rng.randint(1, 999), rng.randint(2, 60), rng.randint(6, 10)
+        count = phrasings.number(rng, n)
+        return phrasings.ask(rng, phrasings.COUNTING, asking, start=start, step=step, n=count)
     word = "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 3)))
     return rng.choice(
         (
-            f"What is {big} + {small}?",
-            f"Add {big} and {small}.",
-            f"What is {big} - {small}?",
             f"What is {rng.randint(2, 99)} * {rng.randint(2, 99)}?",
             f"What is {rng.randint(2, 99)} times {rng.randint(2, 99)}?",
             f"What is {rng.randint(2, 99)} divided by {rng.randint(2, 9)}?",

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import random
+import string
+from dataclasses import dataclass
 
-NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
+NUMBER_WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+)
 
 ADDITION = (
     "What is {a} + {b}?",
@@ -53,10 +67,45 @@ SEQUENCE_ONE = (
     "What is the next {kind} after {start}?",
 )
 
+TAILS = (
+    " please",
+    " please?",
+    ", please.",
+    " thanks",
+    " now",
+    " for me?",
+    " ok?",
+    "??",
+    "!",
+    "...",
+)
 
-def fill(rng: random.Random, templates: tuple[str, ...], **values: object) -> str:
-    """Return one of ``templates`` with ``values`` put in."""
-    return rng.choice(templates).format(**values)
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How questions are typed, and how many lie just beyond the tasks.
+
+    With ``rough`` 1 about one question in four is typed in a hurry or politely; the chance of each
+    such change is proportional to it. A template that begins with a number is ``rough`` times as
+    likely as any other: there the number has no space before it, so that it is not the piece that
+    it is everywhere else. ``beyond`` is the share, among what is no task, of sums and lists that
+    are too large or fall below zero, and of spelling.
+    """
+
+    rough: float = 1.0
+    beyond: float = 0.2
+
+
+TESTED = Asking()
+TRAINED = Asking(rough=2.5)
+"""What is trained on is typed with less care than what is tested."""
+
+
+def ask(rng: random.Random, templates: tuple[str, ...], asking: Asking, **values: object) -> str:
+    """Return one of ``templates`` with ``values`` put in, as someone might type it."""
+    rough = asking.rough
+    weights = [rough if template[0] == "{" else 1.0 for template in templates]
+    return _roughen(rng, rng.choices(templates, weights)[0].format(**values), rough)
 
 
 def number(rng: random.Random, n: int) -> str:
@@ -64,38 +113,46 @@ def number(rng: random.Random, n: int) -> str:
     return str(n) if rng.random() < 0.4 else NUMBER_WORDS[n]
 
 
-def roughen(rng: random.Random, question: str) -> str:
-    """Return ``question`` as someone in a hurry, or someone polite, might type it."""
-    if rng.random() < 0.03:
+def _roughen(rng: random.Random, question: str, rough: float) -> str:
+    chance = rng.random() / rough
+    if chance < 0.03:
         question = "Please " + question[0].lower() + question[1:]
-    elif rng.random() < 0.02:
+    elif chance < 0.05:
         question = "Hi! " + question
-    chance = rng.random()
+    chance = rng.random() / rough
     if chance < 0.08:
         question = question[0].lower() + question[1:]
     elif chance < 0.11:
         question = question.lower()
-    if rng.random() < 0.05:
+    if rng.random() < 0.05 * rough:
         question = question.rstrip(".?! ")
-    if rng.random() < 0.04:
+    if rng.random() < 0.03 * rough:
+        question = question.rstrip(".?! ") + rng.choice(TAILS)
+    if rng.random() < 0.04 * rough:
         question = question.replace(" + ", "+").replace(" - ", "-")
-    if rng.random() < 0.03:
+    if rng.random() < 0.03 * rough:
         question = _mistype(rng, question)
     return question
 
 
 def _mistype(rng: random.Random, question: str) -> str:
-    """Damage one longer word: a letter lost, or two swapped; numbers and letters stay."""
+    """Damage one longer word inside: a letter lost, doubled or replaced, or two swapped."""
     words = question.split(" ")
-    places = [i for i, word in enumerate(words) if len(word) >= 4 and word.isalpha()]
-    places = [i for i in places if not words[i][0].isupper() or i == 0]
+    places = [i for i, word in enumerate(words) if len(word.rstrip(".?!,")) >= 4]
+    places = [i for i in places if words[i].rstrip(".?!,").isalpha()]
     if not places:
         return question
     place = rng.choice(places)
     word = words[place]
-    at = rng.randrange(1, len(word) - 1)
-    if rng.random() < 0.5:
-        words[place] = word[:at] + word[at + 1 :]
+    at = rng.randrange(1, len(word.rstrip(".?!,")) - 1)
+    before, letter, after = word[:at], word[at], word[at + 1 :]
+    damage = rng.choice(("lost", "lost", "swapped", "swapped", "doubled", "replaced"))
+    if damage == "lost" or (damage == "replaced" and len(word) < 6):  # June must not become July
+        words[place] = before + after
+    elif damage == "swapped":
+        words[place] = before + after[0] + letter + after[1:]
+    elif damage == "doubled":
+        words[place] = before + letter + letter + after
     else:
-        words[place] = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+        words[place] = before + rng.choice(string.ascii_lowercase) + after
     return " ".join(words)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from selfee_cli.tiny import other, phrasings
+from selfee_cli.tiny.phrasings import Asking
 
 FAMILIES = ("addition", "subtraction", "counting", "sequence", "other")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -95,10 +96,16 @@ def held_out(content: str) -> bool:
     return hashlib.sha256(content.encode()).digest()[0] * 10 < 256
 
 
-def draw(rng: random.Random, family: str, *, held: bool = False) -> Task:
-    """Return a random task of ``family`` from the training part, or from the held-out part."""
+def draw(
+    rng: random.Random, family: str, *, held: bool = False, asking: Asking | None = None
+) -> Task:
+    """Return a random task of ``family`` from the training part, or from the held-out part.
+
+    ``asking`` is :data:`phrasings.TRAINED` or :data:`phrasings.TESTED` where it is not given.
+    """
+    asking = asking or (phrasings.TESTED if held else phrasings.TRAINED)
     while True:
-        task = _DRAW[family](rng)
+        task = _DRAW[family](rng, asking)
         if held_out(task.content) == held:
             return task
 
@@ -110,66 +117,61 @@ def _operand(rng: random.Random) -> int:
     return rng.randint(90, 99) if chance < 0.2 else rng.randint(10, 99)
 
 
-def _addition(rng: random.Random) -> Task:
+def _addition(rng: random.Random, asking: Asking) -> Task:
     a, b = _operand(rng), _operand(rng)
     return _task(
-        rng,
         "addition",
-        phrasings.fill(rng, phrasings.ADDITION, a=a, b=b),
+        phrasings.ask(rng, phrasings.ADDITION, asking, a=a, b=b),
         (str(a), str(b)),
         "The sum is",
         (str(a + b),),
     )
 
 
-def _subtraction(rng: random.Random) -> Task:
+def _subtraction(rng: random.Random, asking: Asking) -> Task:
     a = rng.randint(2, 20) if rng.random() < 0.1 else rng.randint(11, 99)
     b = rng.randint(1, 9) if rng.random() < 0.12 else rng.randint(1, a - 1)
     a, b = (max(a, b), min(a, b)) if a != b else (a + 1, b)
     return _task(
-        rng,
         "subtraction",
-        phrasings.fill(rng, phrasings.SUBTRACTION, a=a, b=b),
+        phrasings.ask(rng, phrasings.SUBTRACTION, asking, a=a, b=b),
         (str(a), str(b)),
         "The difference is",
         (str(a - b),),
     )
 
 
-def _counting(rng: random.Random) -> Task:
+def _counting(rng: random.Random, asking: Asking) -> Task:
     start, step, n = rng.randint(1, 60), rng.randint(2, 9), rng.randint(3, 5)
+    count = phrasings.number(rng, n)
     return _task(
-        rng,
         "counting",
-        phrasings.fill(rng, phrasings.COUNTING, start=start, step=step, n=phrasings.number(rng, n)),
+        phrasings.ask(rng, phrasings.COUNTING, asking, start=start, step=step, n=count),
         (str(start), str(step)),
         f"From {start} by {step}:",
         tuple(str(start + i * step) for i in range(n)),
     )
 
 
-def _sequence(rng: random.Random) -> Task:
+def _sequence(rng: random.Random, asking: Asking) -> Task:
     kind = rng.choice(tuple(SERIES))
     series = SERIES[kind]
     n = rng.choice((1, 1, 2, 3, 3, 4, 4, 5, 5))
     last = len(series) if kind != "letter" else len(series) - n
     at = rng.randrange(last)
     templates = phrasings.SEQUENCE if n > 1 else phrasings.SEQUENCE_ONE
-    question = phrasings.fill(
-        rng, templates, kind=kind, start=series[at], n=phrasings.number(rng, n)
-    )
+    count = phrasings.number(rng, n)
     return _task(
-        rng,
         "sequence",
-        question,
+        phrasings.ask(rng, templates, asking, kind=kind, start=series[at], n=count),
         (kind, series[at], str(n)),
         f"After {series[at]}:",
         tuple(series[(at + i + 1) % len(series)] for i in range(n)),
     )
 
 
-def _other(rng: random.Random) -> Task:
-    question = other.question(rng)
+def _other(rng: random.Random, asking: Asking) -> Task:
+    question = other.question(rng, asking)
     lead = rng.choice(other.ANSWERS)
     return Task(
         family="other",
@@ -182,7 +184,6 @@ def _other(rng: random.Random) -> Task:
 
 
 def _task(
-    rng: random.Random,
     family: str,
     question: str,
     values: tuple[str, ...],
@@ -191,7 +192,7 @@ def _task(
 ) -> Task:
     return Task(
         family=family,
-        question=phrasings.roughen(rng, question),
+        question=question,
         content=" ".join((family, *values)),
         values=values,
         lead=lead,
@@ -199,7 +200,7 @@ def _task(
     )
 
 
-_DRAW: dict[str, Callable[[random.Random], Task]] = {
+_DRAW: dict[str, Callable[[random.Random, Asking], Task]] = {
     "addition": _addition,
     "subtraction": _subtraction,
     "counting": _counting,

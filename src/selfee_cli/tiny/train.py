@@ -25,12 +25,13 @@ from selfee_cli.tiny.chains import Own
 from selfee_cli.tiny.decode import Plan, write_answers
 from selfee_cli.tiny.network import Encoded, gradients, new_model, twin
 from selfee_cli.tiny.optimizer import MuonAdamW
-from selfee_cli.tiny.recipe import STAGES, Shape, Stage
+from selfee_cli.tiny.recipe import Shape, Stage
+from selfee_cli.tiny.stages import STAGES
 from selfee_cli.tiny.tasks import Task
 from selfee_cli.tiny.vocabulary import Vocabulary, train_vocabulary
 
 POOL = 600
-MINUTES = 100.0
+MINUTES = 90.0
 """What the recipe's tokens take on two CPU cores."""
 
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
@@ -174,7 +175,7 @@ class Training:
         for count, enforced in ((self.options.own_answers, 0), (self.options.own_chains, 2)):
             chosen: list[Task] = []
             while len(chosen) < count:
-                task = recipe.draw_task(rng, self.stages[self.at].shares)
+                task = recipe.draw_task(rng, self.stages[self.at])
                 if task.family != "other":
                     chosen.append(task)
             plan = Plan(enforced=enforced, temperature=0.8, seed=seed)

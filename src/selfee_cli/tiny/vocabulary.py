@@ -1,7 +1,7 @@
 """The tokenizer: 1,280 SentencePiece pieces, trained on what the model will read and write.
 
-Every content is one piece: each letter, name and number below 200. Then an item is copied as one
-token, and two items are equal where two tokens are.
+Every content is one piece: each letter, number below 200 and name, in small letters too. Then an
+item is copied as one token, and two items are equal where two tokens are.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def _lines(rng: random.Random, texts: int) -> Iterator[str]:
         yield from _parts("".join(part for part, _ in chains.build(rng, task, mix)))
     for _ in range(texts // 20):
         yield from _parts("".join(part for part, _ in drills.facts(rng)))
-    words = (*tasks.DAYS, *tasks.MONTHS, *tasks.LETTERS, "right", "wrong")
+    names = (*tasks.DAYS, *tasks.MONTHS)
+    words = (*names, *map(str.lower, names), *tasks.LETTERS, "right", "wrong")
     for word in (*words, *map(str, range(NUMBERS))):
         for _ in range(120):
             yield f" {word}"
