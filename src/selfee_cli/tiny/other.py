@@ -215,6 +215,8 @@ def question(rng: random.Random, asking: Asking) -> str:
     """Return one question that is none of the small model's tasks."""
     if rng.random() < asking.beyond:
         return _beyond(rng, asking)
+    if rng.random() < asking.long:
+        return _long(rng) if rng.random() < 0.6 else _letters(rng)
     chance = rng.random()
     if chance < 0.525:
         return rng.choice(_TEMPLATES).format(t=_topic(rng), u=_topic(rng))
@@ -222,10 +224,8 @@ def question(rng: random.Random, asking: Asking) -> str:
         return rng.choice(_FIXED)
     if chance < 0.838:
         return rng.choice(_CODE)
-    if chance < 0.893:
+    if chance < 0.913:
         return rng.choice(_SCRIPTS)
-    if chance < 0.943:
-        return _long(rng) if rng.random() < 0.6 else _letters(rng)
     return rng.choice(_PROTOCOL)
 
 

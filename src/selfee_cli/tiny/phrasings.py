@@ -89,23 +89,26 @@ class Asking:
     such change is proportional to it. A template that begins with a number is ``rough`` times as
     likely as any other: there the number has no space before it, so that it is not the piece that
     it is everywhere else. ``beyond`` is the share, among what is no task, of sums and lists that
-    are too large or fall below zero, and of spelling.
+    are too large or fall below zero, and of spelling; ``long`` that of long questions and rare
+    letters. ``tails`` is the chance, again times ``rough``, that a question does not end where
+    it might.
     """
 
     rough: float = 1.0
     beyond: float = 0.2
+    long: float = 0.05
+    tails: float = 0.03
 
 
 TESTED = Asking()
-TRAINED = Asking(rough=2.5)
+TRAINED = Asking(rough=2.5, long=0.0, tails=0.0)
 """What is trained on is typed with less care than what is tested."""
 
 
 def ask(rng: random.Random, templates: tuple[str, ...], asking: Asking, **values: object) -> str:
     """Return one of ``templates`` with ``values`` put in, as someone might type it."""
-    rough = asking.rough
-    weights = [rough if template[0] == "{" else 1.0 for template in templates]
-    return _roughen(rng, rng.choices(templates, weights)[0].format(**values), rough)
+    weights = [asking.rough if template[0] == "{" else 1.0 for template in templates]
+    return _roughen(rng, rng.choices(templates, weights)[0].format(**values), asking)
 
 
 def number(rng: random.Random, n: int) -> str:
@@ -113,7 +116,8 @@ def number(rng: random.Random, n: int) -> str:
     return str(n) if rng.random() < 0.4 else NUMBER_WORDS[n]
 
 
-def _roughen(rng: random.Random, question: str, rough: float) -> str:
+def _roughen(rng: random.Random, question: str, asking: Asking) -> str:
+    rough = asking.rough
     chance = rng.random() / rough
     if chance < 0.03:
         question = "Please " + question[0].lower() + question[1:]
@@ -126,7 +130,7 @@ def _roughen(rng: random.Random, question: str, rough: float) -> str:
         question = question.lower()
     if rng.random() < 0.05 * rough:
         question = question.rstrip(".?! ")
-    if rng.random() < 0.03 * rough:
+    if rng.random() < asking.tails * rough:
         question = question.rstrip(".?! ") + rng.choice(TAILS)
     if rng.random() < 0.04 * rough:
         question = question.replace(" + ", "+").replace(" - ", "-")

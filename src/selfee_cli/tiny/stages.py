@@ -176,7 +176,7 @@ STAGES = (
         redraw=1.3,
         warm_up=0.02,
         shares=_EDGE_SHARES,
-        asking=Asking(rough=4.0, beyond=0.5),
+        asking=Asking(rough=4.0, beyond=0.5, long=0.0, tails=0.0),
     ),
     # A name at the end of a line was known by heart, together with the count before it, where it
     # should have been read; and too many sums were taken for sums beyond.
@@ -191,7 +191,7 @@ STAGES = (
         redraw=1.3,
         warm_up=0.02,
         shares=_EDGE_SHARES,
-        asking=Asking(rough=3.0, beyond=0.3),
+        asking=Asking(rough=3.0, beyond=0.3, long=0.0),
     ),
     # Right answers sent back, and errors of its own to find, once more.
     Stage(
@@ -204,7 +204,7 @@ STAGES = (
         redraw=0.7,
         warm_up=0.02,
         shares=_EDGE_SHARES,
-        asking=Asking(rough=2.0, beyond=0.3),
+        asking=Asking(rough=2.0, beyond=0.3, long=0.0),
     ),
     # Long questions, and letters it had hardly seen, had been too few to say of them what it says.
     Stage(
