@@ -71,11 +71,6 @@ class Correction:
             self._blocks = entry.blocks(self._file)
         self._block = next(self._blocks, None)
 
-    @property
-    def pending(self) -> bool:
-        """Whether elements of the tensor that was begun last are still to be put right."""
-        return self._block is not None
-
     def patch(self, first: int, out: Raw) -> None:
         """Put right the elements of ``out``, which is flat, raw and begins at element ``first``."""
         while self._block is not None:

@@ -230,7 +230,7 @@ def _add_tensor(
 
 
 def not_finite(info: TensorInfo, values: Floats, damaged: str) -> MismatchError:
-    """Say that among ``values`` there is none that ``info`` can hold."""
+    """Say that ``values``, which were to become part of ``info``, hold what it cannot."""
     peak = float(np.abs(values).max())
     if np.isfinite(peak):
         return MismatchError(
