@@ -74,8 +74,10 @@ def text(
     kind = rng.choices(list(stage.mix), list(stage.mix.values()))[0]
     if kind in ("names", "comparisons"):
         return drills.comparisons(rng, numbers=kind == "comparisons"), 0.0
-    if kind in ("facts", "leads"):
-        return (drills.facts if kind == "facts" else drills.leads)(rng), 0.0
+    if kind == "facts":
+        return drills.facts(rng), 0.0
+    if kind == "leads":
+        return drills.leads(rng), 0.0
     if kind == "body":
         return drills.body(rng, mix.weights), 0.5
     if kind in ("corrected names", "corrections"):
