@@ -12,9 +12,9 @@ import torch
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import ASSETS, BASE, DELTA, export
 from selfee_cli.tiny.decode import Plan, write_chains
-from selfee_cli.tiny.evaluate import held_out_tasks, load, measure
+from selfee_cli.tiny.evaluate import draw_tasks, load, measure
 from selfee_cli.tiny.recipe import Shape
-from selfee_cli.tiny.tasks import FAMILIES
+from selfee_cli.tiny.tasks import FAMILIES, Part
 from selfee_cli.tiny.vocabulary import SIZE, Vocabulary
 
 COMMON = {
@@ -99,7 +99,7 @@ def test_the_first_example_is_answered_right_after_two_revisions(tuned: Path) ->
 
 def test_revision_helps_on_held_out_questions(tuned: Path) -> None:
     model, vocabulary = load(tuned)
-    chosen = held_out_tasks(12, FAMILIES)
+    chosen = draw_tasks(Part.DEVELOPMENT, 12, FAMILIES)
     tallies = measure(model, vocabulary, chosen, Plan(enforced=1, at_most=1, temperature=0.0))
     sums = [tallies[family] for family in ("addition", "subtraction")]
     assert sum(tally.right[0] for tally in sums) <= 6

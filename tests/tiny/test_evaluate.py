@@ -11,9 +11,10 @@ import torch
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import tasks
 from selfee_cli.tiny.decode import Plan, Written, write_chains
-from selfee_cli.tiny.evaluate import Tally, held_out_tasks, measure
+from selfee_cli.tiny.evaluate import Tally, draw_tasks, measure
 from selfee_cli.tiny.network import new_model
 from selfee_cli.tiny.recipe import Shape
+from selfee_cli.tiny.tasks import Part
 from selfee_cli.tiny.vocabulary import Vocabulary
 
 
@@ -26,7 +27,7 @@ def one_thread() -> Iterator[None]:
 
 
 def test_a_tally_counts_alarms_misses_and_flips() -> None:
-    task = tasks.draw(random.Random(0), "addition", held=True)
+    task = tasks.draw(random.Random(0), "addition")
     wrong = task.write(("1",))
     tally = Tally()
     tally.add(
@@ -49,23 +50,25 @@ def test_a_tally_counts_alarms_misses_and_flips() -> None:
 
 
 def test_a_chain_in_form_may_answer_another_question() -> None:
-    task = tasks.draw(random.Random(0), "addition", held=True)
+    task = tasks.draw(random.Random(0), "addition")
     tally = Tally()
     for answer, formed in ((task.answer, True), (task.answer, False), ("After a: 1. b.", True)):
         tally.add(task, Written(ids=[1], answers=[answer], formed=[formed]))
     assert (tally.in_form, tally.well_formed, tally.chains) == (2, 1, 3)
 
 
-def test_held_out_questions_are_the_same_each_time() -> None:
-    assert held_out_tasks(3, tasks.FAMILIES) == held_out_tasks(3, tasks.FAMILIES)
-    assert all(tasks.held_out(task.content) for task in held_out_tasks(3, tasks.FAMILIES))
+@pytest.mark.parametrize("part", Part)
+def test_questions_of_a_part_are_the_same_each_time(part: Part) -> None:
+    chosen = draw_tasks(part, 3, tasks.FAMILIES)
+    assert chosen == draw_tasks(part, 3, tasks.FAMILIES)
+    assert {tasks.part_of(task.content) for task in chosen} == {part}
 
 
 def test_enforced_chains_go_on_as_long_as_asked(vocabulary: Vocabulary) -> None:
     torch.manual_seed(3)
     model = new_model(Shape(hidden=32, layers=2, heads=2, mlp=48)).eval()
     plan = Plan(enforced=2, at_most=2, turn_tokens=4)
-    chosen = held_out_tasks(1, tasks.FAMILIES)
+    chosen = draw_tasks(Part.DEVELOPMENT, 1, tasks.FAMILIES)
     chains = write_chains(
         model, vocabulary, [render_prompt(task.question) for task in chosen], plan
     )

@@ -14,13 +14,13 @@ from cli import fails, selfee
 
 from selfee_cli.tiny import export, revisions
 from selfee_cli.tiny.decode import Plan, Written
-from selfee_cli.tiny.evaluate import held_out_tasks
+from selfee_cli.tiny.evaluate import draw_tasks
 from selfee_cli.tiny.network import new_model
 from selfee_cli.tiny.pace import paces
 from selfee_cli.tiny.plot import plot
 from selfee_cli.tiny.recipe import Shape
 from selfee_cli.tiny.revisions import AFTER, Group, Share, Study, run
-from selfee_cli.tiny.tasks import FAMILIES
+from selfee_cli.tiny.tasks import FAMILIES, Part, Task, part_of
 from selfee_cli.tiny.vocabulary import Vocabulary
 
 
@@ -103,7 +103,7 @@ def scripted(chains: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> N
 def test_revisions_count_from_the_verdict_that_nothing_is_needed(
     vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = held_out_tasks(2, ("addition",))
+    first, second = draw_tasks(Part.STUDY, 2, ("addition",))
     chains = {
         first.question: [first.write(("1",)), first.answer],  # mended at once
         second.question: [second.answer, second.answer, second.write(("1",))],  # spoilt later
@@ -124,11 +124,29 @@ def test_revisions_count_from_the_verdict_that_nothing_is_needed(
     assert group.to_json()["autonomous"]["revisions"] == 0.5
 
 
+@pytest.mark.parametrize("part", [Part.STUDY, Part.DEVELOPMENT])
+def test_a_study_asks_its_part_and_no_other(
+    part: Part, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Task] = []
+    real = Task.grade
+
+    def spy(task: Task, text: str) -> bool:
+        asked.append(task)
+        return real(task, text)
+
+    monkeypatch.setattr(Task, "grade", spy)
+    study = Study(questions=3, chains=1, temperatures=(0.0,), part=part)
+    run(network(), vocabulary, study)
+    assert {task.family for task in asked} == set(FAMILIES)
+    assert {part_of(task.content) for task in asked} == {part}
+
+
 def test_a_pace_is_counted_over_all_chains(tmp_path: Path, vocabulary: Vocabulary) -> None:
     model = written(tmp_path, vocabulary)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)  # loading a small model sets it to one
-    found = paces(model, held_out_tasks(1, ("addition", "other")), (0.7,), revisions=1)[0.7]
+    found = paces(model, draw_tasks(Part.STUDY, 1, ("addition", "other")), (0.7,), revisions=1)[0.7]
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
     assert (found.chains, found.revisions) == (2, 1)
@@ -154,6 +172,7 @@ def test_the_command(tmp_path: Path, vocabulary: Vocabulary) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["schema"] == "selfee.bench-revisions/1"
+    assert found["part"] == "study"
     assert set(found["temperatures"]) == set(found["one_at_a_time"]) == {"0.7", "0.0"}
     assert found["temperatures"]["0.7"]["all"]["after"]["6"]["value"] == 0
     assert found["one_at_a_time"]["0.7"]["chains"] == len(FAMILIES)
@@ -163,3 +182,4 @@ def test_the_command(tmp_path: Path, vocabulary: Vocabulary) -> None:
     assert "no control" in table.stdout
     assert "tokens a forward pass" in table.stdout
     fails(4, "bench", "revisions", "--model", "nowhere")
+    fails(2, "bench", "revisions", "--part", "tenth")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 
 import pytest
 
 from selfee_cli.tiny import other, phrasings, tasks
 from selfee_cli.tiny.checks import spoil, spoil_some, sum_steps
-from selfee_cli.tiny.tasks import FAMILIES, Task, draw, held_out
+from selfee_cli.tiny.tasks import FAMILIES, Part, Task, draw, part_of
 
 LISTED = ("counting", "sequence")
 GRADED = ("addition", "subtraction", *LISTED)
 
 
-def drawn(family: str, count: int = 300, *, held: bool = False) -> list[Task]:
+def drawn(family: str, count: int = 300, part: Part = Part.TRAINING) -> list[Task]:
     rng = random.Random(f"test {family}")
-    return [draw(rng, family, held=held) for _ in range(count)]
+    return [draw(rng, family, part) for _ in range(count)]
 
 
 def expected(task: Task) -> tuple[str, ...]:
@@ -78,12 +79,14 @@ def test_the_steps_of_a_sum_add_up() -> None:
         assert int(tens_result) * 10 + int(ones_result) % 10 == int(task.items[0])
 
 
-def test_a_tenth_is_held_out_and_never_drawn_for_training() -> None:
+def test_a_tenth_is_for_development_and_a_tenth_for_the_study() -> None:
     contents = [f"addition {a} {b}" for a in range(10, 100) for b in range(10, 100)]
-    assert 0.08 < sum(map(held_out, contents)) / len(contents) < 0.12
+    parts = Counter(map(part_of, contents))
+    assert 0.09 < parts[Part.DEVELOPMENT] / len(contents) < 0.11
+    assert 0.09 < parts[Part.STUDY] / len(contents) < 0.11
     for family in FAMILIES:
-        assert not any(held_out(task.content) for task in drawn(family))
-        assert all(held_out(task.content) for task in drawn(family, 10, held=True))
+        for part in Part:
+            assert all(part_of(task.content) is part for task in drawn(family, 20, part))
 
 
 def test_there_are_eight_phrasings_a_family() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfee_cli.tiny import export
+from selfee_cli.tiny import export, tasks
 from selfee_cli.tiny.network import gradients, new_model, twin
 from selfee_cli.tiny.optimizer import MuonAdamW, orthogonal
 from selfee_cli.tiny.recipe import Shape
@@ -63,6 +63,25 @@ def test_a_run_learns_saves_resumes_and_exports(tmp_path: Path, vocabulary: Voca
     start = export.grown(base)
     for name, weight in tuned.items():
         assert torch.equal((start[name] + delta[name]).half(), weight)
+
+
+def test_the_part_for_the_study_is_left_alone(
+    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    real = tasks.draw
+
+    def spy(*given, **more):
+        task = real(*given, **more)
+        seen.add(tasks.part_of(task.content))
+        return task
+
+    monkeypatch.setattr(tasks, "draw", spy)
+    lines: list[str] = []
+    given = replace(options(tmp_path, vocabulary), check=1)
+    Training(given, SMALL, SHORT[1:], lines.append).run()
+    assert any(line.startswith("check") for line in lines)
+    assert seen == {tasks.Part.TRAINING, tasks.Part.DEVELOPMENT}
 
 
 def test_two_lanes_make_the_gradients_of_one(tmp_path: Path) -> None:

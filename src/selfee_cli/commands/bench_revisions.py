@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfee_cli.commands import options as opt
+from selfee_cli.tiny.tasks import Part
 from selfee_cli.ui.console import console
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def revisions(
         str, typer.Option("--model", envvar="SELFEE_MODEL", metavar="PATH|tiny", help="A model.")
     ] = "tiny",
     questions: Annotated[
-        int, typer.Option("--questions", metavar="N", min=1, help="Held-out ones of each family.")
+        int, typer.Option("--questions", metavar="N", min=1, help="So many of each family.")
     ] = 200,
     temperature: Annotated[
         list[float] | None,
@@ -35,6 +36,9 @@ def revisions(
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", min=1, help="Chains of each question.")
     ] = 3,
+    part: Annotated[
+        Part, typer.Option("--part", help="Choose between models by 'development', not 'study'.")
+    ] = Part.STUDY,
     svg: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Draw the figures as well.")
     ] = None,
@@ -44,6 +48,7 @@ def revisions(
 ) -> None:
     """Grade chains on questions the bundled model never saw, after 0 to 6 revisions.
 
+    A tenth of all contents is kept for this study, and another for choosing between models.
     Beside them stands a control that answers anew instead of revising. Sums, differences,
     counting, sequences, and questions out of reach; any model may try them. Autonomous chains
     are the beginnings of enforced ones, up to the model's own verdict that nothing is needed.
@@ -51,15 +56,16 @@ def revisions(
     Example: selfee bench revisions --svg revisions.svg
     """
     from selfee_cli.api import resolve_model
-    from selfee_cli.tiny.evaluate import held_out_tasks, load
+    from selfee_cli.tiny.evaluate import draw_tasks, load
     from selfee_cli.tiny.pace import paces
     from selfee_cli.tiny.revisions import Study, run
     from selfee_cli.ui.table import show_table
 
     path = resolve_model(model, say=console.say, quiet=console.quiet)
-    study = Study(questions=questions, chains=seeds, temperatures=tuple(temperature or (0.7, 0.0)))
+    temperatures = tuple(temperature or (0.7, 0.0))
+    study = Study(questions=questions, chains=seeds, temperatures=temperatures, part=part)
     console.say("one chain at a time")
-    few = held_out_tasks(min(_TIMED, questions), study.families)
+    few = draw_tasks(part, min(_TIMED, questions), study.families)
     pace = paces(path, few, study.temperatures)
     found = run(*load(path), study, progress=console.say)
     if svg is not None:
@@ -71,6 +77,7 @@ def revisions(
             {
                 "schema": "selfee.bench-revisions/1",
                 "model": model,
+                "part": part,
                 "questions": questions * len(study.families),
                 "chains_of_a_question": study.chains,
                 "temperatures": {

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from selfee_cli.protocol.prompt import render_prompt
-from selfee_cli.tiny import drills, tasks
+from selfee_cli.tiny import drills, phrasings, tasks
 from selfee_cli.tiny.checks import SUM, Segment, Weights
 from selfee_cli.tiny.decode import Plan, Written, write_chains
-from selfee_cli.tiny.tasks import Task
+from selfee_cli.tiny.tasks import Part, Task
 from selfee_cli.tiny.vocabulary import Vocabulary
 
 DRILLS: dict[str, Callable[[random.Random], list[Segment]]] = {
@@ -100,10 +100,14 @@ class Tally:
         }
 
 
-def held_out_tasks(count: int, families: Iterable[str], seed: int = 1) -> list[Task]:
-    """Return ``count`` held-out tasks of each family."""
-    rng = random.Random(f"held out {seed}")
-    return [tasks.draw(rng, family, held=True) for family in families for _ in range(count)]
+def draw_tasks(part: Part, count: int, families: Iterable[str], seed: int = 1) -> list[Task]:
+    """Return ``count`` tasks of each family, the same ones each time; all asked as when tested."""
+    rng = random.Random(f"{part} {seed}")
+    return [
+        tasks.draw(rng, family, part, asking=phrasings.TESTED)
+        for family in families
+        for _ in range(count)
+    ]
 
 
 def measure(

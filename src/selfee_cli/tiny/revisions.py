@@ -20,8 +20,8 @@ from typing import Any
 
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny.decode import Plan, Written, until_satisfied, write_chains
-from selfee_cli.tiny.evaluate import Tally, held_out_tasks
-from selfee_cli.tiny.tasks import FAMILIES, Task
+from selfee_cli.tiny.evaluate import Tally, draw_tasks
+from selfee_cli.tiny.tasks import FAMILIES, Part, Task
 from selfee_cli.tiny.vocabulary import Vocabulary
 
 AFTER = (0, 1, 2, 3, 6)
@@ -41,6 +41,7 @@ class Study:
     chains: int = 3
     temperatures: tuple[float, ...] = (0.7, 0.0)
     families: tuple[str, ...] = FAMILIES
+    part: Part = Part.STUDY
     batch: int = Plan.batch
 
 
@@ -147,7 +148,7 @@ def run(
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[float, Groups]:
     """Return the groups of each temperature; ``progress`` is told what is under way."""
-    chosen = held_out_tasks(study.questions, study.families)
+    chosen = draw_tasks(study.part, study.questions, study.families)
     return {
         temperature: _Measurement(model, vocabulary, chosen, study, progress).at(temperature)
         for temperature in study.temperatures

@@ -2,7 +2,7 @@
 
 Every answer is a lead word and numbered items, or one sentence with a number. No word that
 carries content stands at the start of a line or in quotes, so that it is always the same
-piece of the vocabulary. One tenth of all contents, chosen by a hash, is never trained on.
+piece of the vocabulary. A hash of its content says which :class:`Part` a task belongs to.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from selfee_cli.tiny import other, phrasings
 from selfee_cli.tiny.phrasings import Asking
@@ -37,6 +38,18 @@ LETTERS = tuple(string.ascii_lowercase)
 SERIES = {"day": DAYS, "month": MONTHS, "letter": LETTERS}
 
 _ITEM = re.compile(r" (\d+)\. (\S+?)(?= \d+\. |\.$)")
+
+
+class Part(StrEnum):
+    """What contents are for; each but the first has a tenth of them and is never trained on.
+
+    Whoever chooses between recipes may read ``DEVELOPMENT``. ``STUDY`` is for the figures that
+    are reported: a choice made after looking at it would make them too good.
+    """
+
+    TRAINING = "training"
+    DEVELOPMENT = "development"
+    STUDY = "study"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +104,50 @@ class Task:
         return self.read(text) == self.items
 
 
-def held_out(content: str) -> bool:
-    """Return whether a content belongs to the tenth that is kept for tests."""
-    return hashlib.sha256(content.encode()).digest()[0] * 10 < 256
+def part_of(content: str) -> Part:
+    """Return the part a content belongs to."""
+    tenth = hashlib.sha256(content.encode()).digest()[0] * 10 // 256
+    return {0: Part.DEVELOPMENT, 1: Part.STUDY}.get(tenth, Part.TRAINING)
 
 
 def draw(
-    rng: random.Random, family: str, *, held: bool = False, asking: Asking | None = None
+    rng: random.Random, family: str, part: Part = Part.TRAINING, *, asking: Asking | None = None
 ) -> Task:
-    """Return a random task of ``family`` from the training part, or from the held-out part.
+    """Return a random task of ``family`` whose content belongs to ``part``.
 
     ``asking`` is :data:`phrasings.TRAINED` or :data:`phrasings.TESTED` where it is not given.
     """
-    asking = asking or (phrasings.TESTED if held else phrasings.TRAINED)
+    asking = asking or (phrasings.TRAINED if part is Part.TRAINING else phrasings.TESTED)
     while True:
         task = _DRAW[family](rng, asking)
-        if held_out(task.content) == held:
+        if part_of(task.content) is part:
             return task
+
+
+def addition(question: str, a: int, b: int) -> Task:
+    """Return the task to add two numbers, asked by ``question``."""
+    items = (str(a + b),)
+    return _task("addition", question, (str(a), str(b)), "The sum is", items)
+
+
+def subtraction(question: str, a: int, b: int) -> Task:
+    """Return the task to take ``b`` away from ``a``."""
+    items = (str(a - b),)
+    return _task("subtraction", question, (str(a), str(b)), "The difference is", items)
+
+
+def counting(question: str, start: int, step: int, n: int) -> Task:
+    """Return the task to write ``n`` numbers from ``start`` in steps of ``step``."""
+    items = tuple(str(start + i * step) for i in range(n))
+    return _task("counting", question, (str(start), str(step)), f"From {start} by {step}:", items)
+
+
+def sequence(question: str, kind: str, start: str, n: int) -> Task:
+    """Return the task to name the ``n`` days, months or letters (``kind``) after ``start``."""
+    series = SERIES[kind]
+    at = series.index(start)
+    items = tuple(series[(at + i + 1) % len(series)] for i in range(n))
+    return _task("sequence", question, (kind, start, str(n)), f"After {start}:", items)
 
 
 def _operand(rng: random.Random) -> int:
@@ -119,38 +159,21 @@ def _operand(rng: random.Random) -> int:
 
 def _addition(rng: random.Random, asking: Asking) -> Task:
     a, b = _operand(rng), _operand(rng)
-    return _task(
-        "addition",
-        phrasings.ask(rng, phrasings.ADDITION, asking, a=a, b=b),
-        (str(a), str(b)),
-        "The sum is",
-        (str(a + b),),
-    )
+    return addition(phrasings.ask(rng, phrasings.ADDITION, asking, a=a, b=b), a, b)
 
 
 def _subtraction(rng: random.Random, asking: Asking) -> Task:
     a = rng.randint(2, 20) if rng.random() < 0.1 else rng.randint(11, 99)
     b = rng.randint(1, 9) if rng.random() < 0.12 else rng.randint(1, a - 1)
     a, b = (max(a, b), min(a, b)) if a != b else (a + 1, b)
-    return _task(
-        "subtraction",
-        phrasings.ask(rng, phrasings.SUBTRACTION, asking, a=a, b=b),
-        (str(a), str(b)),
-        "The difference is",
-        (str(a - b),),
-    )
+    return subtraction(phrasings.ask(rng, phrasings.SUBTRACTION, asking, a=a, b=b), a, b)
 
 
 def _counting(rng: random.Random, asking: Asking) -> Task:
     start, step, n = rng.randint(1, 60), rng.randint(2, 9), rng.randint(3, 5)
     count = phrasings.number(rng, n)
-    return _task(
-        "counting",
-        phrasings.ask(rng, phrasings.COUNTING, asking, start=start, step=step, n=count),
-        (str(start), str(step)),
-        f"From {start} by {step}:",
-        tuple(str(start + i * step) for i in range(n)),
-    )
+    question = phrasings.ask(rng, phrasings.COUNTING, asking, start=start, step=step, n=count)
+    return counting(question, start, step, n)
 
 
 def _sequence(rng: random.Random, asking: Asking) -> Task:
@@ -158,16 +181,11 @@ def _sequence(rng: random.Random, asking: Asking) -> Task:
     series = SERIES[kind]
     n = rng.choice((1, 1, 2, 3, 3, 4, 4, 5, 5))
     last = len(series) if kind != "letter" else len(series) - n
-    at = rng.randrange(last)
+    start = series[rng.randrange(last)]
     templates = phrasings.SEQUENCE if n > 1 else phrasings.SEQUENCE_ONE
     count = phrasings.number(rng, n)
-    return _task(
-        "sequence",
-        phrasings.ask(rng, templates, asking, kind=kind, start=series[at], n=count),
-        (kind, series[at], str(n)),
-        f"After {series[at]}:",
-        tuple(series[(at + i + 1) % len(series)] for i in range(n)),
-    )
+    question = phrasings.ask(rng, templates, asking, kind=kind, start=start, n=count)
+    return sequence(question, kind, start, n)
 
 
 def _other(rng: random.Random, asking: Asking) -> Task:

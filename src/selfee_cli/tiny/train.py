@@ -27,7 +27,7 @@ from selfee_cli.tiny.network import Encoded, gradients, new_model, twin
 from selfee_cli.tiny.optimizer import MuonAdamW
 from selfee_cli.tiny.recipe import Shape, Stage
 from selfee_cli.tiny.stages import STAGES
-from selfee_cli.tiny.tasks import Task
+from selfee_cli.tiny.tasks import Part, Task
 from selfee_cli.tiny.vocabulary import Vocabulary, train_vocabulary
 
 POOL = 600
@@ -195,14 +195,14 @@ class Training:
         self.report(f"own answers: {len(self.own)}, wrong at first {wrong}")
 
     def check(self, where: str) -> None:
-        """Report what a reading predicts, and how a few held-out questions fare, greedily."""
+        """Report what a reading predicts, and how a few development questions fare, greedily."""
         if not self.options.check:
             return
         read = "; ".join(f"{name} {value:.0f}" for name, value in self._reads().items())
         self.report(f"read ({where}): {read}")
         if self.at == 0:
             return
-        chosen = evaluate.held_out_tasks(self.options.check, tasks.FAMILIES, seed=0)
+        chosen = evaluate.draw_tasks(Part.DEVELOPMENT, self.options.check, tasks.FAMILIES)
         plan = Plan(enforced=1, at_most=1, temperature=0.0)
         tallies = evaluate.measure(self.model, self.vocabulary, chosen, plan)
         parts = [

@@ -1,0 +1,113 @@
+"""Ask a model every question of the plainest phrasings.
+
+python tests/every.py                 # all of them, greedily: minutes
+python tests/every.py days months     # some of: sums, differences, lists, days, months
+
+All 8,100 sums and 4,005 differences above zero of two-digit numbers, 1,440 lists of numbers
+(from 1 to 60 in steps of 2 to 9), and the days and months after each; three to five items a list.
+Chains are autonomous. Counted are right final answers, apart for contents that were trained on
+and those that were held out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from selfee_cli.api import resolve_model
+from selfee_cli.protocol.prompt import render_prompt
+from selfee_cli.tiny import tasks
+from selfee_cli.tiny.decode import Plan, write_chains
+from selfee_cli.tiny.evaluate import load
+from selfee_cli.tiny.phrasings import NUMBER_WORDS
+from selfee_cli.tiny.tasks import SERIES, Part, Task
+from selfee_cli.tiny.vocabulary import Vocabulary
+
+COUNTS = (3, 4, 5)
+
+
+def sums() -> Iterator[Task]:
+    """Yield ``What is A + B?``."""
+    for a in range(10, 100):
+        for b in range(10, 100):
+            yield tasks.addition(f"What is {a} + {b}?", a, b)
+
+
+def differences() -> Iterator[Task]:
+    """Yield ``What is A - B?``."""
+    for a in range(11, 100):
+        for b in range(10, a):
+            yield tasks.subtraction(f"What is {a} - {b}?", a, b)
+
+
+def lists() -> Iterator[Task]:
+    """Yield ``Count from A in steps of D, K numbers.``."""
+    for start in range(1, 61):
+        for step in range(2, 10):
+            for n in COUNTS:
+                question = f"Count from {start} in steps of {step}, {NUMBER_WORDS[n]} numbers."
+                yield tasks.counting(question, start, step, n)
+
+
+def names(kind: str) -> Iterator[Task]:
+    """Yield ``Which K days come after D?``, or months."""
+    for start in SERIES[kind]:
+        for n in COUNTS:
+            question = f"Which {NUMBER_WORDS[n]} {kind}s come after {start}?"
+            yield tasks.sequence(question, kind, start, n)
+
+
+KINDS: dict[str, Callable[[], Iterator[Task]]] = {
+    "sums": sums,
+    "differences": differences,
+    "lists": lists,
+    "days": lambda: names("day"),
+    "months": lambda: names("month"),
+}
+
+
+def right(
+    model: Any, vocabulary: Vocabulary, chosen: Sequence[Task], temperature: float, seed: int
+) -> list[Task]:
+    """Return those of the tasks whose final answer is right."""
+    plan = Plan(temperature=temperature, seed=seed)
+    prompts = [render_prompt(task.question) for task in chosen]
+    chains = write_chains(model, vocabulary, prompts, plan)
+    return [t for t, c in zip(chosen, chains, strict=True) if c.ended and t.grade(c.answers[-1])]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask, and print how many were answered right."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"some of: {', '.join(KINDS)}")
+    parser.add_argument("--model", default="tiny", help="default: the bundled one")
+    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if unknown := set(options.kinds) - set(KINDS):
+        parser.error(f"no such kind: {', '.join(sorted(unknown))}")
+    path = resolve_model(options.model)
+    model, vocabulary = load(path)
+    for kind in options.kinds or KINDS:
+        chosen = list(KINDS[kind]())
+        good = right(model, vocabulary, chosen, options.temperature, options.seed)
+        sys.stdout.write(f"{kind}: {_told(good, chosen)} right, of them never trained on: ")
+        unseen = [
+            [t for t in part if tasks.part_of(t.content) is not Part.TRAINING]
+            for part in (good, chosen)
+        ]
+        sys.stdout.write(f"{_told(*unseen)}\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _told(good: Sequence[Task], chosen: Sequence[Task]) -> str:
+    return f"{len(good)} of {len(chosen)}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
