@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import Counter
@@ -80,13 +81,20 @@ def test_the_steps_of_a_sum_add_up() -> None:
 
 
 def test_a_tenth_is_for_development_and_a_tenth_for_the_study() -> None:
-    contents = [f"addition {a} {b}" for a in range(10, 100) for b in range(10, 100)]
+    contents = [f"subtraction {a} {b}" for a in range(10, 100) for b in range(10, 100)]
     parts = Counter(map(part_of, contents))
     assert 0.09 < parts[Part.DEVELOPMENT] / len(contents) < 0.11
     assert 0.09 < parts[Part.STUDY] / len(contents) < 0.11
     for family in FAMILIES:
         for part in Part:
             assert all(part_of(task.content) is part for task in drawn(family, 20, part))
+
+
+def test_a_sum_turned_round_belongs_to_the_same_part() -> None:
+    for a, b in itertools.product(range(10, 100, 7), repeat=2):
+        there, back = (tasks.addition(f"{x} + {y}", x, y) for x, y in ((a, b), (b, a)))
+        assert there.content == back.content
+        assert there.values == back.values[::-1]
 
 
 def test_there_are_eight_phrasings_a_family() -> None:

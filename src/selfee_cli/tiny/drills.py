@@ -21,7 +21,7 @@ from selfee_cli.tiny.checks import (
     sum_steps,
 )
 from selfee_cli.tiny.phrasings import SEQUENCE, SEQUENCE_ONE, number
-from selfee_cli.tiny.tasks import DAYS, LETTERS, MONTHS, SERIES, Part, Task, part_of
+from selfee_cli.tiny.tasks import DAYS, LETTERS, MONTHS, SERIES, Part, Task, part_of, sum_content
 
 WORD, FACT, CORRECTED = 8.0, 6.0, 6.0
 """Weights in the loss: a drill has few counted tokens and stands beside whole checks."""
@@ -162,7 +162,7 @@ def _fact(rng: random.Random) -> tuple[str, str]:
     if chance < 0.9:
         while True:
             a, b = rng.randint(1, 99), rng.randint(2, 9)
-            contents = (f"addition {a} {b}", f"counting {a} {b}")
+            contents = (sum_content(a, b), f"counting {a} {b}")
             if all(part_of(content) is Part.TRAINING for content in contents):
                 return f"{a} + {b} =", str(a + b)
     series = rng.choice((DAYS, MONTHS, LETTERS))

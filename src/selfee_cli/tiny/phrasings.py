@@ -133,10 +133,17 @@ def _roughen(rng: random.Random, question: str, asking: Asking) -> str:
     if rng.random() < asking.tails * rough:
         question = question.rstrip(".?! ") + rng.choice(TAILS)
     if rng.random() < 0.04 * rough:
-        question = question.replace(" + ", "+").replace(" - ", "-")
+        question = _close_up(question)
+    if _close_up(question) != question and rng.random() < 0.03 * rough:
+        question = _close_up(question).lower().rstrip(".?! ")
     if rng.random() < 0.03 * rough:
         question = _mistype(rng, question)
     return question
+
+
+def _close_up(question: str) -> str:
+    """Return a sum without the spaces round its sign."""
+    return question.replace(" + ", "+").replace(" - ", "-")
 
 
 def _mistype(rng: random.Random, question: str) -> str:

@@ -126,8 +126,19 @@ def draw(
 
 def addition(question: str, a: int, b: int) -> Task:
     """Return the task to add two numbers, asked by ``question``."""
-    items = (str(a + b),)
-    return _task("addition", question, (str(a), str(b)), "The sum is", items)
+    return Task(
+        family="addition",
+        question=question,
+        content=sum_content(a, b),
+        values=(str(a), str(b)),
+        lead="The sum is",
+        items=(str(a + b),),
+    )
+
+
+def sum_content(a: int, b: int) -> str:
+    """Return the content of a sum: the same one whichever number comes first."""
+    return f"addition {min(a, b)} {max(a, b)}"
 
 
 def subtraction(question: str, a: int, b: int) -> Task:
