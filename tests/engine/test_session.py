@@ -128,6 +128,16 @@ def test_oldest_exchanges_are_dropped_and_said(tiny: Path) -> None:
     assert len(session.history) + dropped == remembered
 
 
+def test_a_refused_question_costs_no_history(tiny: Path) -> None:
+    session = Session(load_model(tiny, LoadOptions(context_length=400)))
+    ask(session, "Hello there!", temperature=0)
+    before = list(session.history)
+    assert before
+    with pytest.raises(UsageError, match="context holds 400"):
+        ask(session, "word " * 400)
+    assert session.history == before
+
+
 def test_cancelled_and_cut_chains(tiny: Path) -> None:
     session = Session(load_model(tiny))
     ticks = iter([False] * 120)

@@ -11,6 +11,7 @@ from selfee_cli.errors import NotFoundError, SelfeeError
 from selfee_cli.protocol.text import TokenText
 
 TEXTS = [
+    "def f():\n        return 1  # õõ und õ",
     "What is 47 + 85?",
     "  two spaces,\n\n\ttab and    four    more",
     "def f(x):\n    return {\n        'a': x,\n    }\n",
@@ -58,6 +59,7 @@ def byte_level_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     library.post_processor = processors.TemplateProcessing(
         single="<|begin|> $A", special_tokens=[("<|begin|>", 0)]
     )
+    library.add_tokens(["    ", "õõ"])  # spelt as they are, not in the letters of the byte table
     path = tmp_path_factory.mktemp("fast")
     library.save(str(path / "tokenizer.json"))
     (path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>"}))
@@ -109,7 +111,7 @@ def metaspace_dir(sentencepiece_dir: Path, tmp_path_factory: pytest.TempPathFact
 def test_both_forms_of_a_tokenizer_agree(sentencepiece_dir: Path, metaspace_dir: Path) -> None:
     ours, theirs = load_tokenizer(sentencepiece_dir), load_tokenizer(metaspace_dir)
     assert (ours.bos, ours.ends) == (theirs.bos, theirs.ends)
-    for text in (*TEXTS[:4], *CONTINUATIONS):
+    for text in (*TEXTS[:5], *CONTINUATIONS):
         assert ours.encode_prompt(text) == theirs.encode_prompt(text)
         assert ours.encode_continuation(text) == theirs.encode_continuation(text)
 

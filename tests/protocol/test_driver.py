@@ -100,6 +100,12 @@ VERDICTS = [
     " Revision is needed to see the revision.",
     " Revision is needed. The answer is a 10 out of 10.",
 ]
+DAMAGED = [
+    "vision is needed",
+    " Novision is needed",
+    " revisionvision is needed.",
+    "vision is need",
+]
 
 
 def test_autonomous_stops_when_the_model_does() -> None:
@@ -203,6 +209,8 @@ def test_what_is_supplied_keeps_to_the_limits() -> None:
     for limit in range(1, 60):
         chain = write([words(GOOD, END), words("B. and more", END)], minimum=1, capacity=limit)
         assert len(chain.token_ids.generated) <= limit
+        supplied = sum(until - start for start, until in chain.token_ids.forced)
+        assert any(turn.enforced for turn in chain.turns) == (supplied > 0)
 
 
 def test_cancelling_keeps_what_is_complete() -> None:
@@ -277,6 +285,16 @@ def test_text_that_may_be_withdrawn_is_not_shown() -> None:
     assert shown[:5] == ["A.", "Good", ".", " Revision is needed.", "B."]
 
 
+@pytest.mark.parametrize("damaged", DAMAGED[:3])
+@pytest.mark.parametrize("after", ["", "ed", " at once. It is short."])
+def test_a_damaged_verdict_is_withdrawn_unseen(damaged: str, after: str) -> None:
+    text = f"A.\n\n### Feedback 1:\nGood, 8.{damaged}{after}"
+    chain = write([[*text, END], ["B", END]], minimum=1)
+    assert chain.turns[1].text.startswith("Good, 8.")
+    assert chain.turns[1].text.endswith("Revision is needed.")
+    assert chain.final == "B"
+
+
 def test_characters_cut_by_a_roll_back() -> None:
     emoji = "🙂".encode()
     whole = [emoji[:2], emoji[2:]]
@@ -332,7 +350,9 @@ def test_three_newlines_before_a_header() -> None:
     seed=st.integers(0, 2**32),
     minimum=st.integers(0, 3),
     batch=st.integers(1, 7),
-    verdicts=st.lists(st.sampled_from([*VERDICTS, " Revision is needed", "##"]), min_size=4),
+    verdicts=st.lists(
+        st.sampled_from([*VERDICTS, *DAMAGED, " Revision is needed", "##"]), min_size=4
+    ),
 )
 def test_any_split_of_any_text_gives_n(
     seed: int, minimum: int, batch: int, verdicts: list[str]

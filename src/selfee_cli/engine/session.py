@@ -25,7 +25,7 @@ from selfee_cli.protocol.grammar import TurnId
 from selfee_cli.protocol.prompt import Exchange, render_prompt
 from selfee_cli.protocol.text import well_formed
 
-# A prompt is refused, or the oldest exchange dropped, where it leaves less than this for a chain.
+# The oldest exchange is dropped where a prompt leaves less than this for a chain.
 _LEAST_ROOM = 64
 
 
@@ -96,8 +96,6 @@ class Session:
         options = options or AskOptions.make()
         begun = self.model.tokenizer.encode_continuation(text_before(turns)) if turns else []
         question, dropped = self._prompt(instruction, input, len(begun))
-        if dropped:
-            yield HistoryDropped(dropped)
         drafter = None
         if options.lookup:
             drafter = Drafter(question, self._headers, self._memory.ids)
@@ -105,8 +103,12 @@ class Session:
                 drafter.append(id)
         prompt = question + begun
         engine = self.model.engine
+        decoder = Decoder(engine, options.sampling, prompt, drafter=drafter)
+        if dropped:
+            del self.history[:dropped]
+            yield HistoryDropped(dropped)
         driver = ChainDriver(
-            decoder := Decoder(engine, options.sampling, prompt, drafter=drafter),
+            decoder,
             self.model.tokenizer,
             options.policy,
             beginning=turns,
@@ -133,18 +135,17 @@ class Session:
             return []
 
     def _prompt(self, instruction: str, input: str | None, begun: int) -> tuple[list[int], int]:
-        """The prompt's ids, and how many of the oldest exchanges were dropped to make it fit.
+        """The prompt's ids, and how many of the oldest exchanges it leaves out in order to fit.
 
         ``begun`` ids of a chain follow it.
         """
         room = self.model.engine.context_length - _LEAST_ROOM - begun
         dropped = 0
         while True:
-            text = render_prompt(instruction, input=input, history=self.history)
+            text = render_prompt(instruction, input=input, history=self.history[dropped:])
             ids = self.model.tokenizer.encode_prompt(text)
-            if len(ids) <= room or not self.history:
+            if len(ids) <= room or dropped == len(self.history):
                 return ids, dropped
-            del self.history[0]
             dropped += 1
 
     def _remember(self, chain: Chain) -> None:

@@ -125,7 +125,9 @@ class _TokenizersJson:
         self._library.no_truncation()
         self._library.no_padding()
         spec = json.loads(text)
-        self._added = {token["id"] for token in spec.get("added_tokens", []) if token["special"]}
+        added = spec.get("added_tokens", [])
+        self._special = {token["id"] for token in added if token["special"]}
+        self._literal = {token["id"]: token["content"] for token in added if not token["special"]}
         self._byte_level = "ByteLevel" in json.dumps(spec.get("decoder"))
         self.bos = self._first_special(spec)
         self.eos: int | None = None
@@ -136,7 +138,7 @@ class _TokenizersJson:
             return None
         plain = self._library.encode("a", add_special_tokens=False).ids
         whole = self._library.encode("a", add_special_tokens=True).ids
-        begins = whole[0] != plain[0] and whole[0] in self._added
+        begins = whole[0] != plain[0] and whole[0] in self._special
         return whole[0] if begins else None
 
     def encode(self, text: str) -> list[int]:
@@ -144,10 +146,12 @@ class _TokenizersJson:
         return ids
 
     def token_bytes(self, id: int) -> bytes:
-        piece = None if id in self._added else self._library.id_to_token(id)
+        piece = None if id in self._special else self._library.id_to_token(id)
         if piece is None:
             return b""
         if self._byte_level:
+            if id in self._literal:  # not spelt in the table's letters, as the others are
+                return self._literal[id].encode()
             table = _byte_level_table()
             return bytes(table[char] for char in piece if char in table)
         return _sentencepiece_bytes(piece)

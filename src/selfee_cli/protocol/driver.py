@@ -205,10 +205,10 @@ class ChainDriver:
     def _supply_verdict(self, at: int) -> None:
         turn = self._turn
         own = turn.verdict.verdict if turn.verdict else None
-        self._open.enforced = own is not Verdict.NEEDED
         at = without_space(turn.text, at)
         space = "" if at == 0 or turn.text[at - 1].isspace() else " "
         self._supply(at, space + SUPPLIED_VERDICT + turn.due)
+        self._open.enforced = own is not Verdict.NEEDED and self._stop is None  # there was room
 
     def _supply(self, at: int, text: str) -> None:
         """Cut the turn back to its first ``at`` characters and write ``text`` there."""

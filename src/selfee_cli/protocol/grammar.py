@@ -91,14 +91,15 @@ _PHRASES: dict[str, Verdict] = {
     "Revision is needed": Verdict.NEEDED,
     "revision is needed": Verdict.NEEDED,
 }
+# What the original's enforcement left in 6% of its feedbacks: "8.vision is needed".
+_DAMAGED = ("vision is needed", "Novision is needed", "revisionvision is needed")
 _VERDICT = re.compile(
     r"\b(?P<phrase>" + "|".join(_PHRASES) + r")\b"
-    # What the original's enforcement left in 6% of its feedbacks: "8.vision is needed".
-    r"|(?<=[.!?])vision is needed\b|\b(?:No|revision)vision is needed\b"
+    rf"|(?<=[.!?]){_DAMAGED[0]}\b|\b(?:{_DAMAGED[1]}|{_DAMAGED[2]})\b"
 )
 # What may turn out to be a verdict while it is still being written, with its leading space.
-VERDICT_OPENINGS = tuple(space + phrase for phrase in _PHRASES for space in (" ", ""))
-_LONGEST_VERDICT = max(map(len, _PHRASES)) + 1
+VERDICT_OPENINGS = tuple(space + text for text in (*_PHRASES, *_DAMAGED) for space in (" ", ""))
+_LONGEST_VERDICT = max(map(len, VERDICT_OPENINGS))
 
 
 def find_verdict(text: str, start: int = 0) -> VerdictSpan | None:
