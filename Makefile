@@ -35,8 +35,8 @@ smollm2: $(READY)
 llama-cpp: $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps xllamacpp
 	mkdir -p build/llama-cpp
-	$(BIN)/pip download --quiet --no-deps --no-binary llama-cpp-python \
-		--dest build/llama-cpp llama-cpp-python
+	$(BIN)/pip download --quiet --constraint constraints.txt --no-deps \
+		--no-binary llama-cpp-python --dest build/llama-cpp llama-cpp-python
 	$(BIN)/python tests/llama_cpp.py build/llama-cpp
 
 # The picture in the README: a real chat with the bundled model.

@@ -1,7 +1,7 @@
 """Measures on this machine, each figure beside its limit or its peer, in one run.
 
 python tests/bench.py                 # everything
-python tests/bench.py help demo       # some of: help, ask, demo, layouts
+python tests/bench.py help demo       # some of: help, ask, demo, layouts, dry-run
 """
 
 from __future__ import annotations
@@ -88,11 +88,25 @@ def bench_layouts() -> Iterator[str]:
             yield f"{layout} base, {other} delta: peak {run.peak_bytes / (1 << 20):.0f} MiB"
 
 
+def bench_dry_run() -> Iterator[str]:
+    """``apply-delta --dry-run`` on the shapes of SelFee-13B, in files that take hardly any disk."""
+    sys.path.insert(0, str(HERE / "weights"))
+    import makers
+
+    with tempfile.TemporaryDirectory() as folder:
+        base = makers.write_sparse(Path(folder) / "base", makers.SELFEE_13B)
+        delta = makers.write_sparse(Path(folder) / "delta", makers.SELFEE_13B, delta=True)
+        pair = ["--base", str(base), "--delta", str(delta), "--out", str(Path(folder) / "out")]
+        seconds = median(lambda: timed([*SELFEE, "apply-delta", *pair, "--dry-run"]))
+        yield f"selfee apply-delta --dry-run, 13B: {seconds:.2f} s"
+
+
 BENCHES = {
     "help": bench_help,
     "ask": bench_ask,
     "demo": bench_demo,
     "layouts": bench_layouts,
+    "dry-run": bench_dry_run,
 }
 
 

@@ -40,6 +40,12 @@ def published() -> list[dict]:
 
 
 @pytest.fixture(scope="session")
+def published_texts(published: list[dict]) -> set[str]:
+    """Every text that stands in the published chains: questions, inputs, answers, whole chains."""
+    return {value for chain in published for value in chain.values() if isinstance(value, str)}
+
+
+@pytest.fixture(scope="session")
 def llama_tokenizer_dir() -> Path:
     """The folder of LLaMA's own ``tokenizer.model``."""
     folder = DATA / "llama-tokenizer"

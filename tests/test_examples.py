@@ -9,6 +9,7 @@ from pathlib import Path
 
 from selfee_cli.tiny.bundle import BASE, DELTA
 
+GREEDY = ("--temperature", "0", "--min-revisions", "1")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -48,8 +49,8 @@ def test_selfee_7b(tmp_path: Path) -> None:
     (tmp_path / "selfee").chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     script = EXAMPLES / "selfee_7b.sh"
-    out = run("bash", script, BASE, DELTA, tmp_path / "out", "Add 48 and 57.", PATH=path)
-    assert len(out.splitlines()) == 1
+    out = run("bash", script, BASE, DELTA, tmp_path / "out", "Add 48 and 57.", *GREEDY, PATH=path)
+    assert out == "The sum is 105.\n"
     usage = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
     assert usage.returncode == 2
     assert "Usage: " in usage.stderr

@@ -39,7 +39,7 @@ def test_a_tally_counts_alarms_misses_and_flips() -> None:
         ),
     )
     assert tally.right == [0, 1, 0, 0]
-    assert (tally.final, tally.well_formed) == (0, 1)
+    assert tally.well_formed == 1
     assert (tally.alarms, tally.judged_right) == (1, 1)
     assert (tally.misses, tally.judged_wrong) == (1, 3)
     assert (tally.flips, tally.kept) == (1, 1)
@@ -47,6 +47,15 @@ def test_a_tally_counts_alarms_misses_and_flips() -> None:
     assert (found["false_alarms"], found["flips"], found["well_formed"]) == (1, 1, 1)
     assert (found["misses"], found["judged_wrong"]) == (pytest.approx(1 / 3), 3)
     assert Tally().to_json()["misses"] == 0
+
+
+def test_a_feedback_without_a_verdict_is_an_alarm_but_no_miss() -> None:
+    task = tasks.draw(random.Random(0), "addition")
+    tally = Tally()
+    for answer in (task.answer, task.write(("1",))):
+        tally.add(task, Written(ids=[1], answers=[answer], needed=[None]))
+    assert (tally.alarms, tally.judged_right) == (1, 1)
+    assert (tally.misses, tally.judged_wrong) == (0, 1)
 
 
 def test_a_chain_in_form_may_answer_another_question() -> None:

@@ -19,7 +19,7 @@ from selfee_cli.tiny.network import new_model
 from selfee_cli.tiny.pace import paces
 from selfee_cli.tiny.plot import plot
 from selfee_cli.tiny.recipe import Shape
-from selfee_cli.tiny.revisions import AFTER, Group, Share, Study, run
+from selfee_cli.tiny.revisions import AFTER, Group, Share, Study, effective_size, run
 from selfee_cli.tiny.tasks import FAMILIES, Part, Task, part_of
 from selfee_cli.tiny.vocabulary import Vocabulary
 
@@ -46,6 +46,15 @@ def test_intervals_are_wilsons(hits: int, of: int, low: float, high: float) -> N
     share = Share.of([1.0] * hits + [0.0] * (of - hits))
     assert share.value == hits / of
     assert (share.low, share.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_questions_of_one_content_count_as_one() -> None:
+    assert effective_size(["a", "b", "c"]) == 3
+    assert effective_size(["a", "a", "a", "b", "b", "b"]) == 2
+    assert effective_size(["a"] * 9 + ["b"]) == pytest.approx(100 / 82)
+    alone = Group(contents=["a", "b", "c", "d"]).share([1, 1, 0, 0])
+    twice = Group(contents=["a", "b", "c", "d"] * 2).share([1, 1, 0, 0] * 2)
+    assert alone == twice
 
 
 def test_a_run_grades_every_question(vocabulary: Vocabulary) -> None:
@@ -155,9 +164,11 @@ def test_a_pace_is_counted_over_all_chains(tmp_path: Path, vocabulary: Vocabular
 
 
 def test_the_picture_is_svg() -> None:
-    group = Group(after={k: [0.2 * (k > 0) + 0.5] * 10 for k in AFTER})
+    contents = [str(question) for question in range(10)]
+    after = {k: [0.2 * (k > 0) + 0.5] * 10 for k in AFTER}
+    group = Group(contents=contents, after=after)
     group.same_cost = {1: [0.5] * 10, 3: [0.6] * 10}
-    text = plot({0.7: {"all": group}, 0.0: {"all": Group(after=group.after)}}, "a < b")
+    text = plot({0.7: {"all": group}, 0.0: {"all": Group(contents=contents, after=after)}}, "a < b")
     root = ElementTree.fromstring(text)
     lines = [e for e in root.iter() if e.tag.endswith("polyline")]
     assert len(lines) == 3  # two temperatures and one control

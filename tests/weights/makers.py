@@ -1,12 +1,7 @@
-"""Synthetic LLaMA checkpoints: small ones in every layout, and big pairs streamed to disk.
-
-As a script: ``python tests/weights/makers.py --out DIR --gigabytes 1.6`` writes ``DIR/base``
-(float16) and ``DIR/delta`` (float32, with a ``[PAD]`` row), layer by layer.
-"""
+"""Synthetic LLaMA checkpoints: small ones in every layout, and big pairs streamed to disk."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -127,7 +122,7 @@ def write_hf(directory: Path, tensors, layout: str, shards: int = 1) -> None:
 
 
 def write_meta(directory: Path, tensors, shape: Shape, files: int = 1) -> None:
-    """Meta's layout, by the inverse of the rules in the documentation, with torch's own words."""
+    """Meta's layout: matrices dealt out to files, rotary halves interleaved, by torch itself."""
     import torch
 
     top = {
@@ -213,15 +208,6 @@ def raw(tensor) -> np.ndarray:
 # Big pairs, without torch and without holding them in memory.
 
 
-def shape_for(gigabytes: float) -> Shape:
-    """A LLaMA-7B-like shape whose float16 base and float32 delta take about that much together."""
-    hidden, mlp = 2048, 5504
-    per_layer = 4 * hidden * hidden + 3 * hidden * mlp
-    ends = 2 * 32_000 * hidden
-    layers = max(1, round((gigabytes * 1e9 / 6 - ends) / per_layer))
-    return Shape(vocabulary=32_000, hidden=hidden, mlp=mlp, layers=layers, heads=16, kv_heads=16)
-
-
 def stream_safetensors(path: Path, shapes, dtype: str, chunks: Iterator[np.ndarray]) -> None:
     header, at = {"__metadata__": {"format": "pt"}}, 0
     itemsize = 4 if dtype == "F32" else 2
@@ -291,18 +277,3 @@ def write_sparse(place: Path, shape: Shape, *, delta: bool = False) -> Path:
         file.truncate(8 + len(text) + at)
     write_config(place, config(shape, rows_more=int(delta)))
     return place
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--gigabytes", type=float, default=1.6, help="of base and delta together")
-    arguments = parser.parse_args()
-    shape = shape_for(arguments.gigabytes)
-    base, delta = write_big_pair(arguments.out, shape)
-    for place in (base, delta):
-        print(f"{place}: {(place / 'model.safetensors').stat().st_size / 1e9:.2f} GB")
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import struct
 from itertools import product
 from pathlib import Path
@@ -157,22 +156,10 @@ def test_runs_of_every_length(pair: Pair) -> None:
             pair.check(before + character * length + after)
 
 
-def published_texts() -> set[str]:
-    data = Path(os.environ.get("SELFEE_TEST_DATA", ROOT.parent / "shared" / "data"))
-    return {
-        value
-        for file in sorted((data / "published").glob("*.jsonl"))
-        for line in file.read_text("utf-8").splitlines()
-        for value in json.loads(line).values()
-        if isinstance(value, str)
-    }
-
-
 @pytest.mark.parametrize("pair", ["the bundled one", "LLaMA"], indirect=True)
-def test_every_published_text(pair: Pair, published: list[dict]) -> None:
-    texts = published_texts()
-    assert len(texts) > len(published)
-    for text in texts:
+def test_every_published_text(pair: Pair, published: list[dict], published_texts: set[str]) -> None:
+    assert len(published_texts) > len(published)
+    for text in published_texts:
         pair.check(text)
 
 

@@ -49,6 +49,7 @@ def revisions(
     """Grade chains on questions the bundled model never saw, after 0 to 6 revisions.
 
     A tenth of all contents is kept for this study, and another for choosing between models.
+    Questions with one content count as one in the intervals.
     Beside them stands a control that answers anew instead of revising. Sums, differences,
     counting, sequences, and questions out of reach; any model may try them. Autonomous chains
     are the beginnings of enforced ones, up to the model's own verdict that nothing is needed.
@@ -115,10 +116,8 @@ def _table(temperature: float, groups: Groups, pace: Pace) -> Table:
 
 
 def _row(group: Group) -> list[str]:
-    from selfee_cli.tiny.revisions import Share
-
     def share(values: list[float]) -> str:
-        found = Share.of(values)
+        found = group.share(values)
         return f"{100 * found.value:.1f} ({100 * found.low:.0f}-{100 * found.high:.0f})"
 
     return [
@@ -143,12 +142,10 @@ def _verdicts(tally: Tally) -> list[str]:
 
 
 def _control(group: Group) -> str:
-    from selfee_cli.tiny.revisions import Share
-
     told = [
         f"answering anew in place of {k} revision{'s' * (k > 1)}: "
-        f"{100 * Share.of(few).value:.1f} by the majority of {k + 1} answers, "
-        f"{100 * Share.of(group.same_cost[k]).value:.1f} of {group.answers_for[k]}, the same cost"
+        f"{100 * group.share(few).value:.1f} by the majority of {k + 1} answers, "
+        f"{100 * group.share(group.same_cost[k]).value:.1f} of {group.answers_for[k]}, the same cost"
         for k, few in group.same_count.items()
         if few
     ]

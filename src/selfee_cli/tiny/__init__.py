@@ -1,9 +1,12 @@
 """The bundled small model: what it is taught, how it was trained, and its files.
 
-:mod:`~selfee_cli.tiny.tasks`, :mod:`~selfee_cli.tiny.chains`, :mod:`~selfee_cli.tiny.drills`,
-:mod:`~selfee_cli.tiny.vocabulary` and :mod:`~selfee_cli.tiny.recipe` are plain Python;
-:mod:`~selfee_cli.tiny.train`, :mod:`~selfee_cli.tiny.export`, :mod:`~selfee_cli.tiny.decode`
-and :mod:`~selfee_cli.tiny.evaluate` need torch.
+- What it is asked: ``phrasings``, ``other``, ``tasks``.
+- The texts it is trained on: ``checks``, ``chains``, ``drills``, ``recipe``, ``stages``,
+  ``vocabulary``. All these are plain Python (and SentencePiece).
+- Training: ``network``, ``optimizer``, ``train``, ``export``.
+- Measuring it, or any model: ``writer``, ``rows``, ``decode``, ``evaluate``, ``pace``,
+  ``revisions``, ``plot``.
+- The files that come with the package: ``bundle`` and the folder ``assets``.
 """
 
 from __future__ import annotations

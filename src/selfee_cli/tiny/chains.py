@@ -39,6 +39,7 @@ class ChainMix:
     an error, for lists and for sums. ``new_errors``: that a revision goes wrong without loss.
     ``missed``: that a feedback overlooks an error without loss. ``cut``: that the chain ends
     after its first revision. ``history``: that earlier questions stand before the question.
+    ``longest``: revisions after which a chain ends at the latest.
     """
 
     overruled: float = 0.3

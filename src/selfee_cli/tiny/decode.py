@@ -70,7 +70,7 @@ def write_answers(
 
 
 def until_satisfied(chain: Written, vocabulary: Vocabulary, at_most: int) -> Written:
-    """Return the chain that had been written with no revision enforced and ``at_most`` allowed.
+    """Return the chain that would have been written with none enforced and ``at_most`` allowed.
 
     Up to the first verdict that nothing is needed it is the same chain: what is enforced after
     it does not change what came before.

@@ -32,15 +32,15 @@ DRILLS: dict[str, Callable[[random.Random], list[Segment]]] = {
 class Tally:
     """Counts over the chains of one family.
 
-    ``right[k]`` counts right answers after k revisions, ``final`` right answers at the end.
-    An alarm is the verdict that a right answer needs revision, a miss that a wrong one needs
-    none, a flip a right answer made wrong by the next revision. Every turn of a chain in form
+    ``right[k]`` counts right answers after k revisions. An alarm is a feedback that does not find
+    a right answer in no need of revision (one without a verdict does not), a miss one that finds
+    so of a wrong answer, a flip a right answer made wrong by the next revision. Every turn of a
+    chain in form
     ended as it should; a well-formed one ends with an answer to its question as well, be it wrong.
     """
 
     chains: int = 0
     right: list[int] = field(default_factory=list)
-    final: int = 0
     in_form: int = 0
     well_formed: int = 0
     judged_right: int = 0
@@ -58,7 +58,6 @@ class Tally:
         self.right += [0] * (len(graded) - len(self.right))
         for k, good in enumerate(graded):
             self.right[k] += good
-        self.final += graded[-1]
         self.in_form += chain.well_formed
         self.well_formed += chain.well_formed and task.read(chain.answers[-1]) is not None
         self.longest = max(self.longest, chain.tokens)

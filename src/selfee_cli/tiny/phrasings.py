@@ -1,4 +1,4 @@
-"""The ways a question is asked: eight a family, then the carelessness of people who type."""
+"""The ways a question is asked: the phrasings of a family, and the haste of people who type."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ class Asking:
     likely as any other: there the number has no space before it, so that it is not the piece that
     it is everywhere else. ``beyond`` is the share, among what is no task, of sums and lists that
     are too large or fall below zero, and of spelling; ``long`` that of long questions and rare
-    letters. ``tails`` is the chance, again times ``rough``, that a question does not end where
-    it might.
+    letters. ``tails`` is the chance, again times ``rough``, that a question has a tail, such
+    as `` please``.
     """
 
     rough: float = 1.0

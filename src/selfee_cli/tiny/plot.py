@@ -23,11 +23,11 @@ def plot(found: dict[float, Groups], title: str) -> str:
     row = 0
     for colour, (temperature, groups) in zip(_COLOURS, found.items(), strict=False):
         group = groups["all"]
-        shares = [(k, Share.of(values)) for k, values in group.after.items()]
+        shares = [(k, group.share(values)) for k, values in group.after.items()]
         parts += _line(shares, colour, dashed=False)
         parts.append(_legend(row, colour, f"temperature {temperature:g}", dashed=False))
         row += 1
-        control = [(k, Share.of(v)) for k, v in group.same_cost.items() if v]
+        control = [(k, group.share(v)) for k, v in group.same_cost.items() if v]
         if control:
             parts += _line([shares[0], *control], colour, dashed=True)
             parts.append(_legend(row, colour, "answers anew,", dashed=True))

@@ -44,7 +44,8 @@ class Stage:
     tokens the model's own answers are used for. With ``until`` the stage ends as soon as a reading
     predicts that percentage of a part (see :func:`~selfee_cli.tiny.evaluate.drilled`).
     ``shares`` says how often each family occurs among chains, ``asking`` how their questions are
-    typed.
+    typed, ``cut`` from which share of chains to which, over the stage, end after one revision.
+    ``warm_up`` is the share of the stage in which the rate rises from zero.
     """
 
     name: str

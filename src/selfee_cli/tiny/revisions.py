@@ -47,35 +47,42 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A share of questions with its 95% interval (Wilson 1927).
-
-    Several chains of a question are averaged first and count as one, so the interval is never too
-    narrow.
-    """
+    """A share of questions with its 95% interval (Wilson 1927)."""
 
     value: float
     low: float
     high: float
 
     @staticmethod
-    def of(values: Sequence[float]) -> Share:
-        """Return the mean of ``values``, each between 0 and 1."""
-        n, z = len(values), 1.959964
-        mean = sum(values) / n
+    def of(values: Sequence[float], size: float | None = None) -> Share:
+        """Return the mean of ``values``, each between 0 and 1, worth ``size`` independent ones."""
+        n, z = size or len(values), 1.959964
+        mean = sum(values) / len(values)
         centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
         spread = z / (1 + z * z / n) * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
         return Share(value=mean, low=max(0.0, centre - spread), high=min(1.0, centre + spread))
+
+
+def effective_size(contents: Sequence[str]) -> float:
+    """Return how many independent questions are worth those with these contents (Kish 1965).
+
+    Questions of one content count as if they were all right or all wrong together, so that an
+    interval is never too narrow.
+    """
+    sizes = Counter(contents).values()
+    return sum(sizes) ** 2 / sum(size * size for size in sizes)
 
 
 @dataclass(kw_only=True)
 class Group:
     """The chains of one family, or of all, at one temperature.
 
-    Shares are collected by question: ``after[k][q]`` is the share of chains in which question
-    ``q`` stood right after ``k`` revisions. ``free`` tallies the autonomous chains, which are
-    beginnings of the enforced ones.
+    Shares are collected by question, whose several chains count as one: ``after[k][q]`` is the
+    share of chains in which question ``q`` stood right after ``k`` revisions. ``free`` tallies the
+    autonomous chains, which are beginnings of the enforced ones.
     """
 
+    contents: list[str] = field(default_factory=list)
     after: dict[int, list[float]] = field(default_factory=lambda: {k: [] for k in AFTER})
     autonomous: list[float] = field(default_factory=list)
     same_count: dict[int, list[float]] = field(default_factory=lambda: {k: [] for k in CONTROLS})
@@ -91,6 +98,7 @@ class Group:
 
     def merge(self, other: Group) -> None:
         """Add another family."""
+        self.contents += other.contents
         for mine, theirs in (
             (self.after, other.after),
             (self.same_count, other.same_count),
@@ -105,6 +113,10 @@ class Group:
         self.enforced.merge(other.enforced)
         self.free.merge(other.free)
 
+    def share(self, values: Sequence[float]) -> Share:
+        """Return the mean of what was collected, a value for each question."""
+        return Share.of(values, effective_size(self.contents))
+
     def mean_tokens(self, revisions: int) -> float:
         """Return how many tokens a chain of so many revisions takes, its prompt not counted."""
         return self.tokens[revisions] / max(1, self.enforced.chains)
@@ -118,10 +130,11 @@ class Group:
         """Return the JSON form; shares lie between 0 and 1."""
 
         def share(values: Sequence[float]) -> dict[str, float] | None:
-            return vars(Share.of(values)) if values else None
+            return vars(self.share(values)) if values else None
 
         return {
-            "questions": len(self.autonomous),
+            "questions": len(self.contents),
+            "independent_questions": effective_size(self.contents),
             "after": {str(k): share(values) for k, values in self.after.items()},
             "tokens": {str(k): self.mean_tokens(k) for k in AFTER},
             **self.enforced.to_json(),
@@ -215,6 +228,7 @@ class _Measurement:
 
 
 def _grade(group: Group, task: Task, forced: list[Written], free: list[Written]) -> None:
+    group.contents.append(task.content)
     for k, values in group.after.items():
         values.append(_mean(task.grade(chain.answers[k]) for chain in forced))
         group.tokens[k] += sum(chain.cost(k) for chain in forced)

@@ -29,8 +29,8 @@ _SENT_BACK = ChainMix(overruled=0.65, times=(1, 2, 2, 3, 3, 4, 6), weights=_LIST
 _WHOLE = ChainMix(overruled=0.4, times=(1, 1, 2, 2, 3, 6), weights=_LISTS.weights)
 
 STAGES = (
-    # Alone and first, on few contents: beside anything else, it takes ten times as long to see
-    # that two are equal, and beside two hundred numbers three times.
+    # Alone and first, on few contents. To see that two contents are equal takes ten times as long
+    # to learn among other texts, and three times as long where there are 200 numbers as well.
     Stage(
         name="base-1",
         tokens=1.5,
@@ -206,7 +206,8 @@ STAGES = (
         shares=_EDGE_SHARES,
         asking=Asking(rough=2.0, beyond=0.3, long=0.0),
     ),
-    # Long questions, and letters it had hardly seen, had been too few to say of them what it says.
+    # Long questions, and letters of other scripts, had been too rare for it to answer them as it
+    # answers all that it does not know.
     Stage(
         name="tuned-12",
         tokens=3.6,

@@ -57,8 +57,8 @@ class Task:
     """One question with what is true of it.
 
     ``values`` are the numbers or words the question is about: two operands; start and step;
-    kind and start. ``items`` are the true items of the answer (one for a sum,
-    none for the family ``other``); ``content`` is the key of the train and test split.
+    kind, start and count. ``items`` are the true items of the answer (one for a sum, none for the
+    family ``other``); ``content`` is the key of the split into parts.
     """
 
     family: str
