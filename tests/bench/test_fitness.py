@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,3 +62,25 @@ def test_a_machine_without_a_gpu_and_with_little_memory(monkeypatch, tmp_path) -
     for words in ("no GPU", "SelFee-7B does not fit", "SelFee-13B does not fit"):
         assert words in problems
     assert all(advice.remedy for advice in found.advice)
+
+
+def test_two_cards_hold_together_what_one_does_not(monkeypatch, tmp_path) -> None:
+    cards = [
+        Device(name=f"cuda:{at}", title="a card", memory=16_000_000_000, bandwidth=9e11)
+        for at in range(2)
+    ]
+    found = with_devices(monkeypatch, tmp_path, *cards)
+    both = {(fit.model, fit.form): fit for fit in found.fits if fit.device == "cuda:0+cuda:1"}
+    assert ("SelFee-13B", "float16") in both
+    assert ("SelFee-7B", "float16") not in both  # one holds it
+    whole = next(f for f in found.fits if (f.model, f.form) == ("SelFee-13B", "float16"))
+    half = both["SelFee-13B", "float16"]
+    assert half.fits
+    assert not whole.fits
+    assert half.needed > whole.needed
+    assert half.tokens_per_second == pytest.approx(whole.tokens_per_second)
+    assert not any("does not fit" in advice.problem for advice in found.advice)
+    unread = [replace(card, bandwidth=0.0) for card in cards]
+    assert {fit.tokens_per_second for fit in with_devices(monkeypatch, tmp_path, *unread).fits} == {
+        0
+    }

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from selfee_cli.engine.decoder import Decoder
 from selfee_cli.engine.draft_length import WIDTHS, DraftLength
 from selfee_cli.engine.loading import LoadOptions, load_model
 from selfee_cli.engine.lookup import Drafter, LookupMemory
+from selfee_cli.engine.native import NativeEngine
 from selfee_cli.engine.options import AskOptions
 from selfee_cli.engine.sampling import Sampling
 from selfee_cli.engine.session import Session
 from selfee_cli.protocol.chain import Chain, ChainEnded
 from selfee_cli.protocol.grammar import TurnId, TurnKind
+from selfee_cli.weights.checkpoint import open_checkpoint
 
 KINDS = {TurnKind.FEEDBACK: 90, TurnKind.REVISION: 91}
 
@@ -136,6 +140,93 @@ def test_what_passes_cost_is_learned() -> None:
     costs.learn(1, 0.5)
     assert costs.costs()[0] == 0.5
     assert costs.costs()[-1] == pytest.approx(0.5 * 4.2)  # a guess, in the same unit
+
+
+def test_what_must_be_read_counts_for_the_width() -> None:
+    gpu, cpu = DraftLength("cuda:0"), DraftLength("cpu")
+    assert gpu.choose(8, 49, 15) == 49  # a pass of 64
+    assert gpu.choose(8, 48, 15) == 33  # of 48: the next width is out of reach
+    assert gpu.choose(8, 0, 64) == 0
+    assert cpu.choose(1, 1, 5) == 1  # a pass over 5 costs as much as one over 6
+    assert cpu.choose(1, 1, 4) == 0  # a step wider would be one over 6 as well
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "quant"),
+    [
+        ("cuda:0", "float32", "none"),
+        ("cuda:0+cuda:1", "float16", "none"),
+        ("mps", "float32", "none"),
+        ("cpu", "bfloat16", "none"),
+        ("cpu", "float32", "int8"),
+    ],
+)
+def test_costs_are_fixed_where_the_width_may_change_the_chain(
+    device: str, dtype: str, quant: str
+) -> None:
+    length = DraftLength(device, dtype, quant)
+    chosen = [length.choose(match, 63) for match in range(12)]
+    assert chosen[-1] > 0
+    for width in WIDTHS:
+        length.learn(width, float(width))
+    assert [length.choose(match, 63) for match in range(12)] == chosen
+
+
+class Watched(NativeEngine):
+    """Notes how wide each pass is."""
+
+    widths: tuple[int, ...] = ()
+
+    def forward(self, ids, *, last=1):
+        self.widths = (*self.widths, len(ids))
+        return super().forward(ids, last=last)
+
+
+def watched(path: Path, dtype: torch.dtype = torch.float32) -> Watched:
+    with open_checkpoint(path) as checkpoint:
+        return Watched(checkpoint, device=torch.device("cpu"), dtype=dtype)
+
+
+TEXT = list(range(5, 205))
+
+
+def widths_by(path: Path, dtype: torch.dtype, seconds: Callable[[int], int]) -> tuple[int, ...]:
+    """Supply now something new, now a copy, by a clock on which a width takes ``seconds``."""
+    engine, kept = watched(path, dtype), 0
+    decoder = Decoder(
+        engine,
+        Sampling(temperature=0),
+        TEXT,
+        drafter=Drafter(TEXT, no_headers),
+        clock=lambda: float(sum(map(seconds, engine.widths))),
+    )
+    decoder.sample()
+    for step in range(10):
+        for ids in (range(210 + 3 * step, 211 + 3 * step + step % 3), TEXT[:8]):
+            decoder.rewrite(kept, list(ids))
+            decoder.sample()
+            kept += len(ids)
+    assert decoder.stats.drafted_tokens > 0
+    return engine.widths
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_widths_depend_on_time_only_in_float32(llama_dir: Path, dtype: torch.dtype) -> None:
+    flat = widths_by(llama_dir, dtype, lambda width: 1)
+    steep = widths_by(llama_dir, dtype, lambda width: width**2)
+    assert (flat == steep) == (dtype is torch.bfloat16)
+
+
+def test_passes_stay_narrow_where_much_was_supplied(llama_dir: Path) -> None:
+    engine = watched(llama_dir)
+    drafter = Drafter(TEXT, no_headers)
+    decoder = Decoder(engine, Sampling(temperature=0), TEXT, drafter=drafter)
+    decoder.sample()
+    for supplied in (20, 80):
+        decoder.rewrite(0, TEXT[:supplied])
+        decoder.sample()
+    # The second is wider than any narrow pass, so nothing is drafted.
+    assert engine.widths == (len(TEXT), WIDTHS[-1], 81)
 
 
 # Whole chains.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from selfee_cli.bench.random_weights import RandomCheckpoint
+from selfee_cli.engine import loading
+from selfee_cli.engine.base import Engine
 from selfee_cli.engine.llama import LlamaConfig
 from selfee_cli.engine.loading import LoadOptions, load_model
 from selfee_cli.engine.placement import (
@@ -18,6 +21,7 @@ from selfee_cli.engine.placement import (
     free_memory,
     place,
 )
+from selfee_cli.engine.quant import QUANTS
 from selfee_cli.errors import ResourceError
 
 GPUS = [torch.device("cuda", index) for index in range(3)]
@@ -39,6 +43,14 @@ def test_selfee_13b_takes_what_its_sizes_say() -> None:
     assert needed["int4"] < 10.7  # and one of 10 GiB that
 
 
+def test_matrices_that_are_restored_take_room_in_free_and_in_captured_passes() -> None:
+    head = 32001 * 5120
+    ends = {name: footprint(config("13b"), torch.float16, name, 2048).ends for name in QUANTS}
+    assert ends["none"] == 2 * 2 * head + RUNTIME
+    assert ends["int8"] == ends["fp8"] == (2 + 1) * head + 2 * 2 * head + RUNTIME
+    assert ends["int4"] == (2 + 1) * head + 2 * head + RUNTIME  # of layers, none is restored
+
+
 def test_the_head_of_a_tied_model_is_its_embedding() -> None:
     with_head = footprint(config("135m"), torch.float32, "none", 128)
     assert with_head.ends == pytest.approx(RUNTIME + 49152 * 576 * 4 * 2)
@@ -53,7 +65,8 @@ def test_the_head_of_a_tied_model_is_its_embedding() -> None:
         ([RUNTIME + 800, RUNTIME + 300, RUNTIME + 400], [3, 3, 4]),
         ([RUNTIME + 800, RUNTIME + 50, RUNTIME + 700], [3, 7]),
         ([RUNTIME + 800, RUNTIME + 300, RUNTIME + 399], []),
-        ([RUNTIME + 499, RUNTIME + 9000, 0], []),
+        ([RUNTIME + 499, RUNTIME + 9000, 0], [10]),
+        ([RUNTIME + 599] * 3, []),
     ],
 )
 def test_layers_go_on_as_few_devices_as_hold_them(rooms: list[int], layers: list[int]) -> None:
@@ -62,6 +75,25 @@ def test_layers_go_on_as_few_devices_as_hold_them(rooms: list[int], layers: list
     assert [device for device, _ in placed] == sorted(
         (device for device, _ in placed), key=lambda device: device.index
     )
+
+
+@pytest.mark.parametrize(
+    ("rooms", "placed"),
+    [
+        # One device holds all of it, wherever it stands.
+        ([RUNTIME, RUNTIME + 1500, RUNTIME + 9000], {1: 10}),
+        ([RUNTIME + 1499, RUNTIME + 1499, RUNTIME + 1500], {2: 10}),
+        # The first has no room for embedding and head, or for nothing besides.
+        ([0, RUNTIME + 900, RUNTIME + 600], {1: 4, 2: 6}),
+        ([RUNTIME + 599, RUNTIME + 900, RUNTIME + 600], {1: 4, 2: 6}),
+        # It may still take layers of those that follow.
+        ([RUNTIME + 300, RUNTIME + 900, RUNTIME + 300], {1: 4, 2: 3, 0: 3}),
+        ([RUNTIME + 300, RUNTIME + 900, RUNTIME + 299], {}),
+    ],
+)
+def test_a_busy_device_does_not_bar_the_others(rooms: list[int], placed: dict[int, int]) -> None:
+    found = [(device.index, count) for device, count in place(NEEDS, GPUS, rooms)]
+    assert found == list(placed.items())
 
 
 @pytest.mark.parametrize(
@@ -83,8 +115,6 @@ def test_what_does_not_fit_is_told_with_what_would(gigabytes: float, hint: str) 
 def test_a_model_larger_than_the_memory_is_refused_before_loading(
     llama_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from selfee_cli.engine import loading
-
     free = free_memory(torch.device("cpu"))
     assert free is not None
     assert free > 1 << 28
@@ -93,3 +123,34 @@ def test_a_model_larger_than_the_memory_is_refused_before_loading(
     with pytest.raises(ResourceError, match=r"0\.0 GB free"):
         load_model(llama_dir, LoadOptions(quant="int8"), progress=started.append)
     assert not started
+
+
+class SlowerTogether(Engine):
+    """A network so small that a second thread makes it slower."""
+
+    name, context_length, vocab_size, device, dtype = "slow", 64, 4, "cpu", "float32"
+
+    def _forward(self, ids, last):
+        time.sleep(0.002 * (torch.get_num_threads() - 1))
+        return torch.zeros(last, self.vocab_size)
+
+    def _truncate(self, length):
+        pass
+
+
+def test_a_small_model_leaves_the_threads_to_the_next(
+    llama_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(loading, "_SMALL", 0)  # the model loaded below is large then
+    try:
+        torch.set_num_threads(2)
+        loading._choose_threads(SlowerTogether())
+        assert torch.get_num_threads() == 1
+        load_model(llama_dir)
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)  # somebody else's wish
+        load_model(llama_dir)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

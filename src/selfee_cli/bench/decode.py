@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfee_cli.protocol.grammar import TurnId, TurnKind
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 PROMPT = 64
 """Tokens that are read before those that are timed."""
 _PROBE = {"cpu": 256 << 20, "cuda": 4 << 30, "mps": 1 << 30}  # bytes, beyond any cache
+_PROBE_SHARE = 0.5  # of what is free, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +57,19 @@ class DecodeFigures:
     weight_bytes: int
     """Read for a token."""
     bandwidth: float
-    """Bytes a second that this device reads, as measured."""
+    """Bytes a second that this device reads, as measured; 0 where there was no room to."""
     plain: float
     """Tokens a second, one a pass, greedy."""
     peer: float | None = None
     """The same of transformers' ``generate``."""
+    peer_fits: bool | None = None
+    """Whether there was memory for it; None where it was not asked for."""
     lookup: LookupSpeed | None = None
+
+    @property
+    def first_device(self) -> str:
+        """The device, or the first where the model lies on several."""
+        return self.device.partition("+")[0]
 
     @property
     def limit(self) -> float:
@@ -75,36 +84,38 @@ class DecodeFigures:
             **vars(self),
             "lookup": lookup,
             "limit": self.limit,
-            "share_of_limit": self.plain / self.limit,
+            "share_of_limit": self.plain / self.limit if self.limit else None,
             "ratio_to_peer": self.plain / self.peer if self.peer else None,
         }
 
 
 def measure_model(
-    session: Session, *, tokens: int, rounds: int, question: str, peer: bool
+    load: Callable[[], Session], *, tokens: int, rounds: int, question: str, peer: bool
 ) -> DecodeFigures:
-    """Measure a loaded model: plain, with lookup on one chain, and its peer."""
-    from selfee_cli.engine.device import pick_device
+    """Measure the model that ``load`` gives: plain, with lookup on one chain, and its peer.
 
-    engine, path = session.model.engine, session.model.path
-    device = pick_device(engine.device.partition("+")[0])
-    plain = plain_speed(engine, tokens, rounds)
-    lookup = lookup_speed(session, question, revisions=3)
-    peer_tokens = None
-    if peer:
-        import torch
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
+    It is loaded here so that nobody holds it when the peer needs its memory.
+    """
 
-        logging.disable_progress_bar()
+    def measure() -> tuple[Path, DecodeFigures]:
+        session = load()
+        engine, path = session.model.engine, session.model.path
+        figures = _figures(engine, path.name, plain_speed(engine, tokens, rounds))
+        return path, replace(figures, lookup=lookup_speed(session, question, revisions=3))
 
-        def load() -> Any:
-            dtype = getattr(torch, engine.dtype)
-            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-            return model.to(device).eval()
+    path, figures = measure()
+    return _beside(figures, (lambda: _load_peer(path, figures)) if peer else None, tokens, rounds)
 
-        peer_tokens = peer_speed(load, tokens, rounds)
-    return _figures(engine, path.name, bandwidth(device), plain, peer_tokens, lookup)
+
+def _load_peer(path: Path, figures: DecodeFigures) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    dtype = getattr(torch, figures.dtype)
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    return model.to(figures.first_device).eval()
 
 
 def measure_random(
@@ -120,17 +131,38 @@ def measure_random(
 ) -> DecodeFigures:
     """Measure a network of a true shape with random weights, and its peer."""
     from selfee_cli.bench.random_weights import load_random, random_peer
-    from selfee_cli.engine.device import pick_device
 
-    engine = load_random(name, device=device, dtype=dtype, quant=quant, context=context)
-    plain = plain_speed(engine, tokens, rounds)
-    reads = bandwidth(pick_device(engine.device))
-    figures = _figures(engine, f"random {name}", reads, plain, None, None)
-    del engine  # the peer needs its memory
-    if not peer:
+    def measure() -> DecodeFigures:
+        engine = load_random(name, device=device, dtype=dtype, quant=quant, context=context)
+        return _figures(engine, f"random {name}", plain_speed(engine, tokens, rounds))
+
+    figures = measure()
+
+    def make() -> Any:
+        return random_peer(name, figures.first_device, figures.dtype)
+
+    return _beside(figures, make if peer else None, tokens, rounds)
+
+
+def _beside(
+    figures: DecodeFigures, make_peer: Callable[[], Any] | None, tokens: int, rounds: int
+) -> DecodeFigures:
+    """Add what is measured beside a model, in the memory that it had."""
+    import torch
+
+    from selfee_cli.engine.base import is_out_of_memory
+    from selfee_cli.engine.placement import release_memory
+
+    release_memory()
+    figures = replace(figures, bandwidth=bandwidth(torch.device(figures.first_device)))
+    if make_peer is None:
         return figures
-    speed = peer_speed(lambda: random_peer(name, figures.device, figures.dtype), tokens, rounds)
-    return replace(figures, peer=speed)
+    try:
+        return replace(figures, peer=peer_speed(make_peer, tokens, rounds), peer_fits=True)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return replace(figures, peer_fits=False)
 
 
 def plain_speed(engine: Engine, tokens: int, rounds: int) -> float:
@@ -214,20 +246,15 @@ def peer_speed(make: Callable[[], Any], tokens: int, rounds: int) -> float:
         model.generate(ids, min_new_tokens=count, max_new_tokens=count, **settings)
         return time.perf_counter() - began
 
-    measure(2)
-    once = statistics.median(measure(1) for _ in range(rounds))  # the prompt, and a token
-    whole = statistics.median(measure(tokens + 1) for _ in range(rounds))
+    def median(count: int) -> float:
+        measure(count)  # a static cache is made for one length, and compiled passes with it
+        return statistics.median(measure(count) for _ in range(rounds))
+
+    whole, once = median(tokens + 1), median(1)  # the prompt and a token are in both
     return tokens / max(whole - once, 1e-9)
 
 
-def _figures(
-    engine: Engine,
-    name: str,
-    read: float,
-    plain: float,
-    peer: float | None,
-    lookup: LookupSpeed | None,
-) -> DecodeFigures:
+def _figures(engine: Engine, name: str, plain: float) -> DecodeFigures:
     import torch
 
     return DecodeFigures(
@@ -240,23 +267,28 @@ def _figures(
         device=engine.device,
         threads=torch.get_num_threads(),
         weight_bytes=engine.weight_bytes,
-        bandwidth=read,
+        bandwidth=0.0,
         plain=plain,
-        peer=peer,
-        lookup=lookup,
     )
 
 
 def bandwidth(device: torch.device) -> float:
-    """Return the bytes a second that a sum over a large tensor reads."""
+    """Return the bytes a second that a sum over a large tensor reads; 0 where none has room."""
     import torch
 
-    data = torch.ones(_PROBE.get(device.type, 1 << 28) // 4, device=device)
+    from selfee_cli.engine.placement import free_memory
 
     def measure() -> float:
         began = time.perf_counter()
         data.sum().item()
         return time.perf_counter() - began
 
-    measure()
-    return data.nbytes / min(measure() for _ in range(5))
+    try:
+        size, free = _PROBE[device.type], free_memory(device)
+        if free is not None:
+            size = min(size, int(_PROBE_SHARE * free))
+        data = torch.ones(size // 4, device=device)
+        measure()
+        return data.nbytes / min(measure() for _ in range(5))
+    except (MemoryError, RuntimeError):  # on a GPU even asking what is free takes some memory
+        return 0.0

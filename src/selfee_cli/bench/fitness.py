@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from selfee_cli.bench.random_weights import RandomCheckpoint
 
 if TYPE_CHECKING:
     import torch
+
+    from selfee_cli.engine.placement import Footprint
 
 MODELS = {"SelFee-7B": "7b", "SelFee-13B": "13b"}
 CONTEXT = 2048
@@ -34,7 +37,7 @@ class Device:
     memory: int
     """Bytes that are free there."""
     bandwidth: float
-    """Bytes a second that were read in a short measurement."""
+    """Bytes a second that were read in a short measurement; 0 where there was no room for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Fit:
 
     model: str
     device: str
+    """Its name, or those of several joined by ``+``."""
     form: str
     """Of its weights: a ``--dtype`` or a ``--quant``."""
     needed: int
@@ -89,12 +93,7 @@ def examine(directory: Path) -> Fitness:
     """Look at the machine; takes a second or two, most of it importing torch."""
     devices = tuple(_devices())
     disk = shutil.disk_usage(directory).free
-    fits = tuple(
-        _fit(model, device, form)
-        for model in MODELS
-        for device in devices
-        for form in _forms(device)
-    )
+    fits = tuple(fit for model in MODELS for fit in _fits(model, devices))
     return Fitness(
         machine=str(this_machine()),
         versions=_versions(),
@@ -132,12 +131,11 @@ def _device(place: torch.device) -> Device:
     title = this_machine().processor
     if place.type != "cpu":
         title = torch.cuda.get_device_name(place) if place.type == "cuda" else "Apple GPU"
-    return Device(
-        name=str(place),
-        title=title,
-        memory=free_memory(place) or 0,
-        bandwidth=bandwidth(place),
-    )
+    try:
+        memory = free_memory(place) or 0
+    except RuntimeError:  # a GPU may be too full even to be asked
+        memory = 0
+    return Device(name=str(place), title=title, memory=memory, bandwidth=bandwidth(place))
 
 
 def _forms(device: Device) -> tuple[str, ...]:
@@ -145,7 +143,50 @@ def _forms(device: Device) -> tuple[str, ...]:
     return (*plain, "int8", "int4")
 
 
-def _fit(model: str, device: Device, form: str) -> Fit:
+def _fits(model: str, devices: tuple[Device, ...]) -> Iterator[Fit]:
+    """Give the model in each form on each device, and on several GPUs where it takes several."""
+    for device in devices:
+        for form in _forms(device):
+            needs = _needs(model, form, on_cpu=device.name == "cpu")
+            yield Fit(
+                model=model,
+                device=device.name,
+                form=form,
+                needed=needs.total,
+                fits=needs.total <= device.memory,
+                tokens_per_second=device.bandwidth / needs.read,
+            )
+    gpus = [device for device in devices if device.name.startswith("cuda")]
+    for form in _forms(gpus[0]) if gpus else ():
+        yield from _spread(model, gpus, form)
+
+
+def _spread(model: str, gpus: Sequence[Device], form: str) -> Iterator[Fit]:
+    """Give the model laid over several GPUs, where no single one holds it and together they do."""
+    import torch
+
+    from selfee_cli.engine.placement import RUNTIME, place
+
+    needs = _needs(model, form, on_cpu=False)
+    by_name = {gpu.name: gpu for gpu in gpus}
+    placed = place(needs, [torch.device(name) for name in by_name], [gpu.memory for gpu in gpus])
+    if len(placed) < 2:
+        return
+    used = [(by_name[str(device)], layers / needs.layers) for device, layers in placed]
+    measured = all(gpu.bandwidth for gpu, _ in used)
+    yield Fit(
+        model=model,
+        device="+".join(gpu.name for gpu, _ in used),
+        form=form,
+        needed=needs.total + (len(used) - 1) * RUNTIME,
+        fits=True,
+        tokens_per_second=1 / sum(needs.read * share / gpu.bandwidth for gpu, share in used)
+        if measured
+        else 0.0,
+    )
+
+
+def _needs(model: str, form: str, *, on_cpu: bool) -> Footprint:
     import torch
 
     from selfee_cli.engine.llama import LlamaConfig
@@ -153,18 +194,10 @@ def _fit(model: str, device: Device, form: str) -> Fit:
     from selfee_cli.engine.quant import QUANTS
 
     quant = form if form in QUANTS else "none"
-    plain = torch.float32 if device.name == "cpu" else torch.float16
+    plain = torch.float32 if on_cpu else torch.float16
     dtype = plain if quant != "none" else getattr(torch, form)
     config = LlamaConfig.parse(RandomCheckpoint(MODELS[model]).config)
-    needs = footprint(config, dtype, quant, CONTEXT)
-    return Fit(
-        model=model,
-        device=device.name,
-        form=form,
-        needed=needs.total,
-        fits=needs.total <= device.memory,
-        tokens_per_second=device.bandwidth / needs.read,
-    )
+    return footprint(config, dtype, quant, CONTEXT)
 
 
 def _advice(devices: tuple[Device, ...], fits: tuple[Fit, ...], disk: int) -> list[Advice]:

@@ -105,6 +105,7 @@ def measure(
         say: Is told which form is under way.
     """
     from selfee_cli.engine.loading import LoadOptions, load_model
+    from selfee_cli.engine.placement import release_memory
     from selfee_cli.engine.rope import RopeConfig
     from selfee_cli.weights.checkpoint import open_checkpoint
 
@@ -138,7 +139,8 @@ def measure(
             same = sum(a == b for a, b in zip(score.likeliest, scores[0].likeliest, strict=True))
             score.agreement = same / len(score.likeliest)
         scores.append(score)
-        del model  # the next one needs its memory
+        del model
+        release_memory()  # the next one needs it
     return scores
 
 

@@ -26,27 +26,40 @@ _TRAINED = 2048
 
 
 def load_random(name: str, *, device: str, dtype: str, quant: str, context: int | None) -> Engine:
-    """Return a native engine with random weights of the shape ``name``."""
+    """Return a native engine with random weights of the shape ``name``.
+
+    Raises:
+        ResourceError: there is no room for it.
+    """
+    from selfee_cli.engine.base import is_out_of_memory
     from selfee_cli.engine.device import pick_device, pick_dtype
-    from selfee_cli.engine.native import NativeEngine
+    from selfee_cli.engine.loading import LoadOptions, load_native, out_of_memory
     from selfee_cli.engine.quant import check_quant
 
     check_quant(quant)
     checkpoint: Any = RandomCheckpoint(name)
     place = pick_device(device)
     form = pick_dtype(dtype, place, stored="float16", parameters=checkpoint.parameters, quant=quant)
-    return NativeEngine(checkpoint, device=place, dtype=form, quant=quant, context_length=context)
+    options = LoadOptions(device=device, quant=quant, context_length=context)
+    try:
+        return load_native(checkpoint, options, place, form)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(place, checkpoint.parameters, form, quant) from error
 
 
 def random_peer(name: str, device: str, dtype: str) -> Any:
     """Return transformers' model of the same shape, with random weights of its own."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     config = {key: value for key, value in _config(name).items() if key != "architectures"}
-    with torch.device(device):
-        model: Any = LlamaForCausalLM(LlamaConfig(**config, dtype=getattr(torch, dtype)))
-    return model.to(getattr(torch, dtype)).eval()
+    with torch.device(device):  # made in its format: in float32 it may not fit there
+        model: Any = AutoModelForCausalLM.from_config(
+            LlamaConfig(**config), dtype=getattr(torch, dtype)
+        )
+    return model.eval()
 
 
 def _config(name: str) -> dict[str, Any]:

@@ -51,9 +51,8 @@ def decode(
     if random is None:
         from selfee_cli.bench.decode import measure_model
 
-        session = model.open()
         figures = measure_model(
-            session, tokens=tokens, rounds=rounds, question=question, peer=peers
+            model.open, tokens=tokens, rounds=rounds, question=question, peer=peers
         )
     else:
         from selfee_cli.bench.decode import measure_random
@@ -79,7 +78,7 @@ def _decode_table(figures: DecodeFigures) -> Table:
     from selfee_cli.ui.table import Column, Table
 
     plain = figures.plain
-    rows = [("plain, one token a pass", plain)]
+    rows: list[tuple[str, float | None]] = [("plain, one token a pass", plain)]
     lookup = figures.lookup
     if lookup is not None:
         rows.append(
@@ -91,6 +90,8 @@ def _decode_table(figures: DecodeFigures) -> Table:
             rows.append(("without, from revision 2 on", lookup.later_without))
     if figures.peer is not None:
         rows.append(("transformers generate", figures.peer))
+    elif figures.peer_fits is False:
+        rows.append(("transformers generate: no memory for it", None))
     rows.append((f"limit: {figures.bandwidth / 1e9:.1f} GB/s read", figures.limit))
     return Table(
         title=(
@@ -102,7 +103,10 @@ def _decode_table(figures: DecodeFigures) -> Table:
             Column(title="tokens/s", number=True),
             Column(title="to plain", number=True),
         ],
-        rows=[[name, f"{speed:.1f}", f"{speed / plain:.2f}x"] for name, speed in rows],
+        rows=[
+            [name, "-", "-"] if speed is None else [name, f"{speed:.1f}", f"{speed / plain:.2f}x"]
+            for name, speed in rows
+        ],
         strong=[0],
         note=f"on {this_machine()}",
     )

@@ -70,7 +70,7 @@ class Engine(ABC):
         try:
             logits = self._forward(ids, last)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise ResourceError(
                 f"the memory of {self.device} ran out at {len(self.ids) + len(ids)} tokens",
@@ -87,6 +87,15 @@ class Engine(ABC):
             self._truncate(length)
             del self.ids[length:]
 
+    def forget(self) -> None:
+        """Empty the cache, and clear what lies beyond its tokens.
+
+        It is for when the model computed values that are not numbers: those would lie there
+        until they are written over, and may be met before.
+        """
+        self.truncate(0)
+        self._forget()
+
     def _check(self) -> None:
         """Give the pass up where that is wished.
 
@@ -102,8 +111,16 @@ class Engine(ABC):
     @abstractmethod
     def _truncate(self, length: int) -> None: ...
 
+    def _forget(self) -> None:  # noqa: B027  (there is nothing beyond where tensors are cut)
+        pass
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch has a class for it on GPUs, and on CPUs a message."""
-    messages = ("out of memory", "can't allocate memory", "not enough memory")
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch has a class for it on GPUs, elsewhere there is a message."""
+    messages = (
+        "out of memory",
+        "can't allocate memory",
+        "not enough memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    )
     return isinstance(error, MemoryError) or any(words in str(error) for words in messages)

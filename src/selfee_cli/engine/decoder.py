@@ -10,7 +10,7 @@ from selfee_cli.engine.base import Cancelled, Engine
 from selfee_cli.engine.draft_length import WIDTHS, DraftLength
 from selfee_cli.engine.lookup import Drafter, common_prefix
 from selfee_cli.engine.sampling import Sampling, sample
-from selfee_cli.errors import UsageError
+from selfee_cli.errors import SelfeeError, UsageError
 
 
 @dataclass(kw_only=True)
@@ -55,7 +55,7 @@ class Decoder:
         self._sampling = sampling
         self._clock = clock
         self._drafter = drafter
-        self._length = DraftLength(engine.device)
+        self._length = DraftLength(engine.device, engine.dtype, engine.quant)
         self._ids = list(prompt)
         self._prompt_length = len(prompt)
         engine.truncate(min(common_prefix(engine.ids, self._ids), len(self._ids) - 1))
@@ -77,7 +77,11 @@ class Decoder:
             logits = self._engine.forward(unread + draft, last=1 + len(draft))
         except Cancelled:
             return []
-        tokens = sample(logits, self._sampling, position=len(self._ids))
+        try:
+            tokens = sample(logits, self._sampling, position=len(self._ids))
+        except SelfeeError:  # what is no number now lies in the cache too
+            self._engine.forget()
+            raise
         held = common_prefix(draft, tokens)
         self._engine.truncate(len(self._ids) + held)
         self._extend(tokens[: held + 1])
@@ -89,8 +93,8 @@ class Decoder:
         if self._drafter is None or unread > WIDTHS[-1]:  # a prompt: a pass of its own
             return []
         room = self._engine.context_length - len(self._ids) - 1
-        draft = self._drafter.draft(min(room, WIDTHS[-1] - 1))
-        return draft.ids[: self._length.choose(draft.match, len(draft.ids))]
+        draft = self._drafter.draft(min(room, WIDTHS[-1] - unread))
+        return draft.ids[: self._length.choose(draft.match, len(draft.ids), unread)]
 
     def _count(self, unread: int, drafted: int, held: int, seconds: float) -> None:
         if self.stats.forward_passes:

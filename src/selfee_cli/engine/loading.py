@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from selfee_cli.engine.base import Engine
+from selfee_cli.engine.base import Engine, is_out_of_memory
 from selfee_cli.engine.device import pick_device, pick_dtype
 from selfee_cli.engine.llama import LlamaConfig, unsupported
 from selfee_cli.engine.native import NativeEngine
@@ -26,6 +26,8 @@ from selfee_cli.weights.identity import describe_delta
 # A small network's matrices may be done before a second thread has woken up.
 _SMALL = 20_000_000
 _TRIALS = 8
+_threads_before: int | None = None
+"""How many threads there were before a small network took fewer."""
 
 ENGINES = ("auto", "native", "transformers")
 
@@ -88,6 +90,7 @@ def load_model(
     if options.engine not in ENGINES:
         raise UsageError(f"--engine {options.engine} is unknown", hint=", ".join(ENGINES))
     check_quant(options.quant)
+    _restore_threads()
     with open_checkpoint(path) as checkpoint:
         _refuse_delta(checkpoint)
         tokenizer = load_tokenizer(path)
@@ -106,24 +109,16 @@ def load_model(
         try:
             engine: Engine
             if kind == "native":
-                placement = _place(checkpoint, options, device, dtype)
-                engine = NativeEngine(
-                    checkpoint,
-                    device=placement[0][0],
-                    dtype=dtype,
-                    quant=options.quant,
-                    placement=placement,
-                    context_length=options.context_length,
-                    stretch=options.stretch,
-                    progress=progress,
-                )
+                engine = load_native(checkpoint, options, device, dtype, progress)
             else:
                 from selfee_cli.engine.hf import TransformersEngine
 
                 engine = TransformersEngine(
                     path, device=device, dtype=dtype, context_length=options.context_length
                 )
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise out_of_memory(device, parameters, dtype, options.quant) from error
     if device.type == "cpu" and parameters < _SMALL:
         _choose_threads(engine)
@@ -138,6 +133,7 @@ def load_model(
 
 def _choose_threads(engine: Engine) -> None:
     """Compute with one thread where more are no faster: it depends on the machine."""
+    global _threads_before
     many, seconds = torch.get_num_threads(), {}
     for threads in (many, 1):
         torch.set_num_threads(threads)
@@ -148,7 +144,43 @@ def _choose_threads(engine: Engine) -> None:
             times.append(time.perf_counter() - began)
         engine.truncate(0)
         seconds[threads] = min(times)
-    torch.set_num_threads(min(seconds, key=lambda threads: seconds[threads]))
+    chosen = min(seconds, key=lambda threads: seconds[threads])
+    torch.set_num_threads(chosen)
+    if chosen < many:
+        _threads_before = many
+
+
+def _restore_threads() -> None:
+    """Give the next model the threads that there were before a small one took a single one."""
+    global _threads_before
+    if _threads_before is not None and torch.get_num_threads() == 1:
+        torch.set_num_threads(_threads_before)
+    _threads_before = None
+
+
+def load_native(
+    checkpoint: Checkpoint,
+    options: LoadOptions,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Callable[[int], None] = lambda _: None,
+) -> NativeEngine:
+    """Load a LLaMA where there is room for it: on ``device``, or laid over several.
+
+    Raises:
+        ResourceError: there is none.
+    """
+    placement = _place(checkpoint, options, device, dtype)
+    return NativeEngine(
+        checkpoint,
+        device=placement[0][0],
+        dtype=dtype,
+        quant=options.quant,
+        placement=placement,
+        context_length=options.context_length,
+        stretch=options.stretch,
+        progress=progress,
+    )
 
 
 def out_of_memory(

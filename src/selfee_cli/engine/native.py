@@ -23,7 +23,6 @@ from selfee_cli.engine.static import StaticPasses
 if TYPE_CHECKING:
     from selfee_cli.weights.checkpoint import Checkpoint
 
-_FIRST_CAPACITY = 512
 # Tokens a pass over a prompt; between two layers a CPU should take a second at most.
 _PREFILL_CHUNK = {"cpu": 128}
 _WIDE_CHUNK = 512
@@ -117,19 +116,24 @@ class NativeEngine(Engine):
         if static is None:
             static = device.type == "cuda" and len(self._blocks) == 1
         for block in self._blocks:
-            block.open(rope, self.context_length, whole=static)
-        self._static = StaticPasses(self._fixed, device, self.context_length) if static else None
+            block.open(rope, self.context_length)
+        self._static = StaticPasses(device, self.context_length) if static else None
+        self._forget()
 
     def _truncate(self, length: int) -> None:
         pass  # the length is all there is to it: later writes go over the rest
+
+    def _forget(self) -> None:
+        if self._static is not None:  # masked, but looked at: what is no number spreads by sums
+            for block in self._blocks:
+                block.clear()
 
     @torch.inference_mode()
     def _forward(self, ids: Sequence[int], last: int) -> torch.Tensor:
         past = len(self.ids)
         if self._static is not None and self._static.takes(past, len(ids)):
-            return self._static(ids, past)[-last:].clone()  # the next pass writes over it
-        for block in self._blocks:
-            block.reserve(past + len(ids))
+            logits = self._static(self._fixed, ids, past)
+            return logits[-last:].clone()  # the next pass writes over it
         tokens = torch.tensor(ids, device=self._device)
         hidden: list[torch.Tensor] = []
         width = _PREFILL_CHUNK.get(self._device.type, _WIDE_CHUNK)
@@ -163,14 +167,21 @@ class _Block:
         self._layers = [load.layer(config, index) for index in layers]
         self.nbytes = sum(part.nbytes for layer in self._layers for part in vars(layer).values())
 
-    def open(self, rope: RopeConfig, context_length: int, *, whole: bool) -> None:
-        """Make the tables of a context's positions, and a cache for its beginning or all of it."""
-        self._context_length = context_length
+    def open(self, rope: RopeConfig, context_length: int) -> None:
+        """Make the tables of a context's positions, and a cache for all of them.
+
+        On a CPU its memory is taken as it is written. A cache that grew would be there twice
+        while it is copied.
+        """
+        c = self._config
         cos, sin = rope_tables(rope, context_length, dtype=self._dtype, device=self.device)
         self._tables = (cos, 1.0), (sin, 0.0)
-        self._cache = self._new_cache(
-            context_length if whole else min(_FIRST_CAPACITY, context_length)
-        )
+        shape = (len(self._layers), 2, c.kv_heads, context_length, c.head_dim)
+        self._cache = torch.empty(shape, dtype=self._dtype, device=self.device)
+
+    def clear(self) -> None:
+        """Fill the cache with zeros."""
+        self._cache.zero_()
 
     def _over_heads(self, table: torch.Tensor, rest: float) -> torch.Tensor:
         """Spread (tokens, head_dim) over the heads of queries and keys, ``rest`` for values.
@@ -180,19 +191,6 @@ class _Block:
         c, n = self._config, len(table)
         turned = table[:, None].expand(n, c.heads + c.kv_heads, c.head_dim)
         return torch.cat((turned, table.new_full((n, c.kv_heads, c.head_dim), rest)), dim=1)
-
-    def reserve(self, total: int) -> None:
-        """Make the cache hold ``total`` tokens, keeping what it holds."""
-        capacity = self._cache.shape[3]
-        if total > capacity:
-            grown = self._new_cache(min(self._context_length, max(total, 2 * capacity)))
-            grown[:, :, :, :capacity] = self._cache
-            self._cache = grown
-
-    def _new_cache(self, capacity: int) -> torch.Tensor:
-        c = self._config
-        shape = (len(self._layers), 2, c.kv_heads, capacity, c.head_dim)
-        return torch.zeros(shape, dtype=self._dtype, device=self.device)
 
     def __call__(
         self, x: torch.Tensor, place: _Place, check: Callable[[], None] = lambda: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ class Footprint:
     layer: int
     """A layer's weights and its cache for the whole context."""
     ends: int
-    """Embedding and head, a matrix in its first format while it is quantised, the runtime."""
+    """Embedding and head, matrices in their first format (see ``footprint``), the runtime."""
     layers: int
     read: int
     """Read for a token: the weights of all layers and of the head."""
@@ -41,7 +42,11 @@ class Footprint:
 
 
 def footprint(c: LlamaConfig, dtype: torch.dtype, quant: str, context: int) -> Footprint:
-    """Return what a model of these shapes takes."""
+    """Return what a model of these shapes takes.
+
+    A matrix stands in its first format while it is quantised. Those of int8 and fp8 also do for
+    each product on a GPU, in free passes and in captured ones, which have memory of their own.
+    """
     queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
     fused = (queries + 2 * keys) * c.hidden, queries * c.hidden, 2 * c.mlp * c.hidden
     weights = sum(fused) + c.mlp * c.hidden
@@ -50,7 +55,8 @@ def footprint(c: LlamaConfig, dtype: torch.dtype, quant: str, context: int) -> F
     head = vocabulary * bytes_per_weight(head_quant(quant), dtype)
     apart = 0 if c.tied and quant == "none" else head
     layer = round(weights * bytes_per_weight(quant, dtype))
-    passing = 0 if quant == "none" else max(*fused, vocabulary) * dtype.itemsize
+    largest = max(*fused, vocabulary) * dtype.itemsize
+    passing = {"none": 0, "int4": largest}.get(quant, 2 * largest)
     return Footprint(
         layer=layer + cache,
         ends=round(vocabulary * dtype.itemsize + apart) + passing + RUNTIME,
@@ -61,30 +67,42 @@ def footprint(c: LlamaConfig, dtype: torch.dtype, quant: str, context: int) -> F
 
 def free_memory(device: torch.device) -> int | None:
     """Return the bytes that are free on a device; None where that is not known."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":  # what torch holds ready and no tensor uses is free as well
+        ready = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + ready
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return available_memory()
 
 
-def place(needs: Footprint, devices: Sequence[torch.device], free: Sequence[int]) -> Placement:
-    """Lay the layers on as few of ``devices`` as hold them, in order, with ``free`` bytes each.
+def release_memory() -> None:
+    """Give back to the devices what models that nobody uses any more have left."""
+    gc.collect()  # a session refers to itself, and so may transformers' models
+    torch.cuda.empty_cache()
 
-    An empty list says that they do not fit.
+
+def place(needs: Footprint, devices: Sequence[torch.device], free: Sequence[int]) -> Placement:
+    """Lay the layers on ``devices``, with ``free`` bytes each; an empty list: they do not fit.
+
+    The first device that holds all of them has them. Where none does, they lie in a row: from the
+    first device that holds embedding, head and a layer, over those after it and those before.
     """
+    rooms = list(zip(devices, free, strict=True))
+    for device, room in rooms:
+        if room >= needs.total:
+            return [(device, needs.layers)]
+    start = next((at for at, room in enumerate(free) if room >= needs.ends + needs.layer), None)
+    if start is None:
+        return []
     placed: Placement = []
     left, ends = needs.layers, needs.ends
-    for device, room in zip(devices, free, strict=True):
+    for device, room in [*rooms[start:], *rooms[:start]]:
         count = min(left, max(0, (room - ends) // needs.layer))
-        ends = RUNTIME  # embedding and head lie on the first device
-        if not placed and room < needs.ends:
-            return []
-        placed.append((device, count))
+        ends = RUNTIME  # embedding and head lie on the first device of the row
+        if count:
+            placed.append((device, count))
         left -= count
-        if not left:
-            return [(device, count) for device, count in placed if count]
-    return []
+    return [] if left else placed
 
 
 def does_not_fit(

@@ -62,7 +62,7 @@ class RowScaled(Matrix):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Multiply with the codes, then scale the outputs."""
         if x.dtype is torch.float16:  # unscaled sums would overflow
-            return F.linear(x, self.codes.to(x.dtype) * self.scale.to(x.dtype)[:, None])
+            return F.linear(x, self.codes.to(x.dtype).mul_(self.scale.to(x.dtype)[:, None]))
         return F.linear(x, self.codes.to(x.dtype)) * self.scale.to(x.dtype)
 
 
@@ -88,8 +88,8 @@ class GroupScaled(Matrix):
 
     def restored(self, dtype: torch.dtype) -> torch.Tensor:
         """Return the weight that the codes stand for: (out, in)."""
-        centred = self.codes().view(*self.scale.shape, -1).to(dtype) - _CENTRE
-        values = centred * self.scale.to(dtype)[..., None] + self.zero.to(dtype)[..., None]
+        values = self.codes().view(*self.scale.shape, -1).to(dtype).sub_(_CENTRE)
+        values.mul_(self.scale.to(dtype)[..., None]).add_(self.zero.to(dtype)[..., None])
         return values.view(len(self.packed), -1)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
@@ -25,28 +24,29 @@ Compute = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 
 class StaticPasses:
-    """Runs passes of up to 64 tokens by ``compute``, captured on CUDA.
+    """Runs passes of up to 64 tokens, captured on CUDA.
 
     The cache that ``compute`` reads and writes must stay where it is and hold the whole context.
+    ``compute`` is the same at each call and is not kept: the engine whose method it is would own
+    itself, and its memory would not be free as soon as nobody uses it.
     """
 
-    def __init__(self, compute: Compute, device: torch.device, context_length: int) -> None:
-        self._compute, self._device = compute, device
-        self._context_length = context_length
+    def __init__(self, device: torch.device, context_length: int) -> None:
+        self._device, self._context_length = device, context_length
         self._passes: dict[tuple[int, int], _Pass] = {}
-        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self._recorder = _Recorder(device) if device.type == "cuda" else None
 
     def takes(self, past: int, count: int) -> bool:
         """Whether ``count`` tokens after ``past`` fit into a width, padding included."""
         return count <= WIDTHS[-1] and past + _width(count) <= self._context_length
 
-    def __call__(self, ids: Sequence[int], past: int) -> torch.Tensor:
+    def __call__(self, compute: Compute, ids: Sequence[int], past: int) -> torch.Tensor:
         """Return the logits of each of ``ids``, which follow ``past`` cached tokens."""
         width = _width(len(ids))
         span = self._span(past + width)
         if (width, span) not in self._passes:
-            self._passes[width, span] = _Pass(self._compute, width, span, self._device, self._pool)
-        return self._passes[width, span](ids, past)
+            self._passes[width, span] = _Pass(width, span, self._device, self._recorder)
+        return self._passes[width, span](compute, ids, past)
 
     def _span(self, needed: int) -> int:
         """The least span of powers of two that holds ``needed`` tokens."""
@@ -60,48 +60,51 @@ class _Pass:
     """One width and span."""
 
     def __init__(
-        self,
-        compute: Compute,
-        width: int,
-        span: int,
-        device: torch.device,
-        pool: Any,
+        self, width: int, span: int, device: torch.device, recorder: _Recorder | None
     ) -> None:
-        self._compute, self._span, self._pool = compute, span, pool
+        self._span, self._recorder = span, recorder
         self._input = torch.zeros(2, width, dtype=torch.long, device=device)
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._logits: torch.Tensor | None = None
+        self._recorded: tuple[torch.cuda.CUDAGraph, torch.Tensor] | None = None
 
-    def __call__(self, ids: Sequence[int], past: int) -> torch.Tensor:
+    def __call__(self, compute: Compute, ids: Sequence[int], past: int) -> torch.Tensor:
         width = self._input.shape[1]
         # Padding lies after the tokens: none of them looks at it, and what it writes into the
         # cache is written over before it is looked at.
         padded = [*ids, *[0] * (width - len(ids))]
         self._input.copy_(torch.tensor([padded, list(range(past, past + width))]))
-        if self._pool is None:
-            return self._run()[: len(ids)]
-        if self._graph is None:
-            self._capture(self._pool)
-        else:
-            self._graph.replay()
-        assert self._logits is not None
-        return self._logits[: len(ids)]
 
-    def _run(self) -> torch.Tensor:
-        return self._compute(self._input[0], self._input[1], self._span)
+        def run() -> torch.Tensor:
+            return compute(self._input[0], self._input[1], self._span)
 
-    def _capture(self, pool: Any) -> None:
-        """Compute what lies in the buffers, and record how."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        if self._recorder is None:
+            return run()[: len(ids)]
+        # Streams and graphs belong to the current device, which need not be the model's.
+        with torch.cuda.device(self._input.device):
+            if self._recorded is None:
+                self._recorded = self._recorder.record(run)
+            graph, logits = self._recorded
+            graph.replay()
+        return logits[: len(ids)]
+
+
+class _Recorder:
+    """Captures passes of one device, which share their memory and so the stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
+
+    def record(self, run: Callable[[], torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        """Return a graph that does what ``run`` does, and where it puts what ``run`` returns."""
+        graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UPS):
-                self._run()
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
-            self._logits = self._run()
-        self._graph.replay()
+                run()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                logits = run()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return graph, logits
 
 
 def _width(count: int) -> int:

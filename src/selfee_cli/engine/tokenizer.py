@@ -127,7 +127,9 @@ class _TokenizersJson:
         spec = json.loads(text)
         added = spec.get("added_tokens", [])
         self._special = {token["id"] for token in added if token["special"]}
-        self._literal = {token["id"]: token["content"] for token in added if not token["special"]}
+        self._literal: dict[int, str] = {
+            token["id"]: token["content"] for token in added if not token["special"]
+        }
         self._byte_level = "ByteLevel" in json.dumps(spec.get("decoder"))
         self.bos = self._first_special(spec)
         self.eos: int | None = None
