@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from scripted_model import scripted_session
@@ -42,6 +42,7 @@ class Chat:
         session: Session | None = None,
         terminal: bool = True,
         save: bool = True,
+        config: Mapping[str, object] | None = None,
         **flags: object,
     ) -> None:
         self.session = session or scripted_session()
@@ -50,8 +51,8 @@ class Chat:
         self.folder = folder
         self.repl = Repl(
             lambda start, step: self.session,
-            layered(GROUPS, {}, {}, given),
-            Setup(mode=mode, sessions=folder if save else None, log=folder.parent / "selfee.log"),
+            layered(GROUPS, config or {}, {}, given),
+            Setup(mode=mode, sessions=folder, save=save, log=folder.parent / "selfee.log"),
             Console(out=self.out, err=self.err, no_color=True),
         )
         self.repl._session = self.session

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pyte
+from cli import no_defect
 from pexpect import TIMEOUT as TIMED_OUT
 from pexpect import fdpexpect
 
 TIMEOUT = 60
-CTRL_C, CTRL_D, CTRL_G, CTRL_L, CTRL_O, CTRL_R, CTRL_Z = "\x03\x04\x07\x0c\x0f\x12\x1a"
+CTRL_C, CTRL_D, CTRL_G, CTRL_L, CTRL_O, CTRL_R = "\x03\x04\x07\x0c\x0f\x12"
+CTRL_BACKSLASH = "\x1c"
 ESC, ENTER, UP = "\x1b", "\r", "\x1b[A"
 PASTE, PASTED = "\x1b[200~", "\x1b[201~"
 
@@ -175,6 +177,7 @@ class Terminal:
         code = self._process.exitcode
         assert code is not None, self.text
         self.drain()
+        no_defect(self.text)
         return code
 
     def drain(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "selfee_cli"
-LEAVES = {"errors", "settings", "__init__"}
+LEAVES = {"errors", "folders", "settings", "__init__"}
 MAY_IMPORT = {
     "protocol": set(),
     "weights": set(),
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": {"api", "engine", "protocol"},
     "errors": set(),
+    "folders": set(),
     "settings": set(),
 }
 ONLY_IN = {

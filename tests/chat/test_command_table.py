@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from selfee_cli.chat.command_table import COMMANDS, KEYS, resolve, words
+from selfee_cli.chat.command_table import COMMANDS, escaped, resolve, words
+from selfee_cli.chat.key_table import KEYS
 from selfee_cli.errors import UsageError
 
 CONTRACT = {
@@ -40,13 +41,13 @@ def test_every_command_and_alias_of_the_contract() -> None:
 
 
 def test_unique_prefixes_count() -> None:
-    names = [word.removeprefix("/") for word in words()]
-    for word in names:
+    by_word = {word: name for name, others in CONTRACT.items() for word in (name, *others)}
+    for word in by_word:
         for length in range(1, len(word)):
             prefix = word[:length]
-            meant = {resolve(f"/{each}").name for each in names if each.startswith(prefix)}
-            if prefix in names:
-                assert resolve(f"/{prefix}") is resolve(f"/{prefix}")
+            meant = {name for each, name in by_word.items() if each.startswith(prefix)}
+            if prefix in by_word:
+                assert resolve(f"/{prefix}").name == by_word[prefix]
             elif len(meant) == 1:
                 assert {resolve(f"/{prefix}").name} == meant
             else:
@@ -73,7 +74,14 @@ def test_what_is_no_command(word: str, hint: str) -> None:
 
 
 def test_every_key_of_the_contract_is_told() -> None:
-    told = " ".join(key for key, _ in KEYS)
+    told = " ".join(key.name for key in KEYS)
     for key in ("Ctrl-C", "Esc", "Ctrl-D", "Ctrl-O", "Enter", "Alt-Enter", "Ctrl-G", "Ctrl-R"):
         assert key in told
-    assert "Ctrl-J" in " ".join(does for _, does in KEYS)
+    assert "Ctrl-J" in " ".join(key.usage for key in KEYS)
+
+
+@pytest.mark.parametrize("question", ["/x", "//x", "/usr/bin is what?", "/a\n/b"])
+def test_what_asks_a_question_that_begins_with_a_slash(question: str) -> None:
+    assert escaped(question) == f"/{question}"
+    assert escaped(f"  {question}") == f"/{question}"
+    assert escaped(f"x {question}") == f"x {question}"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from scripted_chat import Chat
 
+from selfee_cli.chat import session_reader
+
 
 def test_a_full_disk_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = Chat(tmp_path / "sessions")
@@ -79,6 +81,87 @@ def test_settings_of_one_session_do_not_reach_another(tmp_path: Path) -> None:
     later.repl.open(other)
     assert later.repl.settings.get("top-k") == 0
     later.repl.journal.close()
+
+
+def test_settings_that_exclude_those_of_another_session(tmp_path: Path) -> None:
+    config = {"min-revisions": 1}
+    first = Chat(tmp_path / "sessions", config=config)
+    first.enter("/set min-revisions 0")
+    first.enter("/set max-revisions 0")
+    first.enter("Without?")
+    without = first.path
+    first.enter("/set min-revisions default")
+    first.repl.journal.close()
+    second = Chat(tmp_path / "sessions", config=config)
+    second.enter("With?")
+    other = second.path
+    second.repl.journal.close()
+    before = without.read_bytes()
+
+    chat = Chat(tmp_path / "sessions", config=config)
+    chat.repl.open(without)
+    told = chat.enter(f"/load {other.stem}")
+    assert f"{other.stem}: 1 question so far" in told
+    assert "error" not in told
+    assert "less than" not in told
+    settings = chat.repl.settings
+    assert (settings.get("min-revisions"), settings.source("min-revisions")) == (1, "config.toml")
+    assert settings.get("max-revisions") is None
+    chat.enter("And then?")
+    chat.repl.journal.close()
+    assert without.read_bytes() == before
+    chains = session_reader.read(other).conversation.chains
+    assert [chain.instruction for chain in chains] == ["With?", "And then?"]
+
+
+def test_one_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("/set top-k 9")
+    chat.enter("Why?")
+    (tmp_path / "broken.json").write_text("hello")
+    assert "is not JSON" in chat.enter(f"/load {tmp_path / 'broken.json'}")
+    assert chat.repl.settings.get("top-k") == 9
+    chat.enter("And then?")
+    chains = chat.saved.conversation.chains
+    assert [chain.instruction for chain in chains] == ["Why?", "And then?"]
+    chat.repl.journal.close()
+
+
+def test_settings_hold_together_in_whatever_order_they_come(tmp_path: Path) -> None:
+    config = {"max-revisions": 2}
+    chat = Chat(tmp_path / "sessions", config=config)
+    chat.enter("/set max-revisions 5")
+    chat.enter("/set min-revisions 3")
+    chat.enter("Why?")
+    path = chat.path
+    chat.repl.journal.close()
+    later = Chat(tmp_path / "sessions", config=config)
+    later.repl.open(path)
+    settings = later.repl.settings
+    assert (settings.get("min-revisions"), settings.get("max-revisions")) == (3, 5)
+    assert "less than" not in later.err.getvalue()
+    later.repl.journal.close()
+    given = Chat(tmp_path / "sessions", config=config, min_revisions=6)
+    given.repl.open(path)
+    assert given.repl.settings.get("max-revisions") == 2
+    assert "max-revisions 5 is less than min-revisions 6" in given.err.getvalue()
+    given.repl.journal.close()
+
+
+def test_what_is_not_kept_may_read_what_is(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("Why?")
+    path = chat.path
+    chat.repl.journal.close()
+    before = path.read_bytes()
+    unkept = Chat(tmp_path / "sessions", save=False)
+    assert f"{path.stem}  " in unkept.enter("/sessions")
+    assert "1 question so far" in unkept.enter(f"/load {path.stem}")
+    unkept.enter("And then?")
+    assert len(unkept.repl.talk.chains) == 2
+    assert unkept.repl.journal.id is None
+    assert [*path.parent.iterdir()] == [path]
+    assert path.read_bytes() == before
 
 
 def test_settings_of_a_later_version_are_told(tmp_path: Path) -> None:

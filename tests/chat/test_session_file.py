@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scripted_chat import Chat
+from scripted_model import scripted_session
 
 from selfee_cli.chat import session_file, session_folder, session_reader
 from selfee_cli.chat.session_file import SessionFile
@@ -235,6 +237,66 @@ def test_one_that_was_killed_can_go_on(recorded: bytes, tmp_path: Path) -> None:
     chat.repl.journal.close()
 
 
+def test_each_chain_keeps_the_model_that_wrote_it(tmp_path: Path) -> None:
+    first = Chat(tmp_path / "sessions")
+    first.enter("First?")
+    path = first.path
+    first.repl.journal.close()
+    session = scripted_session()
+    session.model = replace(session.model, path=Path("other"))
+    second = Chat(tmp_path / "sessions", session=session)
+    second.repl.open(path)
+    second.enter("Second?")
+    second.at_pass(22, second.press)
+    second.enter("Third?")
+    second.repl.journal.close()
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(path.read_bytes())
+    second.at_pass(-1, second.press)
+    second.repl.open(copy)
+    second.enter("Fourth?")
+    expected = ["scripted", "other", "other"]
+    for kept, models in ((path, expected), (second.path, [*expected, "other"])):
+        saved = session_reader.read(kept)
+        assert [chain.model["path"] for chain in saved.conversation.chains] == models
+    second.repl.journal.close()
+
+
+def test_a_model_that_is_not_the_sessions_is_told(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions", model="weights/a b")
+    chat.enter("Why?")
+    path = chat.path
+    chat.repl.journal.close()
+    for model, told in (
+        ({"model": "weights/a b/"}, False),
+        ({"model": "another"}, True),
+        ({}, True),
+    ):
+        later = Chat(tmp_path / "sessions", **model)
+        later.repl.open(path)
+        written = later.err.getvalue()
+        line = "it was held with --model 'weights/a b' and goes on with another"
+        assert (line in written) == told
+        later.repl.journal.close()
+    bundled = Chat(tmp_path / "sessions")
+    bundled.enter("Why?")
+    path = bundled.path
+    assert "held with" not in bundled.enter(f"/load {path.stem}")
+    bundled.repl.journal.close()
+    later = Chat(tmp_path / "sessions", model="another")
+    assert "it was held with --model tiny" in later.enter(f"/load {path.stem}")
+    later.repl.journal.close()
+
+
+def test_a_first_line_without_settings_is_a_session(recorded: bytes, tmp_path: Path) -> None:
+    first, _, rest = recorded.partition(b"\n")
+    header = json.loads(first)
+    del header["settings"]
+    saved = session_reader.parse(json.dumps(header).encode() + b"\n" + rest, "x")
+    assert (saved.damaged, saved.model_name) == (0, None)
+    assert len(saved.notices("another")) == 1
+
+
 def test_finding_one_by_its_name(tmp_path: Path) -> None:
     for name in ("20260101-000000-aaaa", "20260101-000000-aaab", "20260102-000000-aaaa"):
         (tmp_path / f"{name}.jsonl").write_text("")
@@ -248,7 +310,7 @@ def test_finding_one_by_its_name(tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="no session"):
             session_folder.find(name, tmp_path)
     with pytest.raises(NotFoundError, match="no session"):
-        session_folder.find("2026", None)
+        session_folder.find("2026", tmp_path / "nowhere")
 
 
 def test_the_newest_is_the_one_written_to_last(tmp_path: Path) -> None:
@@ -258,6 +320,8 @@ def test_the_newest_is_the_one_written_to_last(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("")
     assert [path.stem for path in session_folder.newest(tmp_path)] == ["b", "c", "a"]
     assert session_folder.newest(tmp_path / "missing") == []
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nothing")
+    assert len(session_folder.newest(tmp_path)) == 3
 
 
 def test_names_of_sessions() -> None:
@@ -274,6 +338,16 @@ def test_what_is_no_session(tmp_path: Path) -> None:
     (tmp_path / "other.jsonl").write_text("hello\n")
     with pytest.raises(SelfeeError, match="is not JSON"):
         session_reader.read(tmp_path / "other.jsonl")
+    turn = {"kind": "answer", "index": 0, "text": "It is.", "complete": True}
+    chain = {"schema": "selfee.chain/1", "instruction": "Why?", "turns": [turn]}
+    for text in (
+        "[" * 100_000,
+        json.dumps(chain | {"instruction": 5}),
+        json.dumps(chain | {"final_turn": {"kind": "answer", "index": float("inf")}}),
+    ):
+        (tmp_path / "other.jsonl").write_text(text)
+        with pytest.raises(SelfeeError):
+            session_reader.read(tmp_path / "other.jsonl")
 
 
 def test_writing_goes_on_after_a_partial_write(

@@ -136,7 +136,9 @@ def test_the_end_of_a_long_paste_is_waited_for(
             data = data[os.write(terminal, data[:1000]) :]
         os._exit(0)
     with ChainKeys() as keys:
+        deadline = time.monotonic() + 60
         while not keys.typed:
+            assert time.monotonic() < deadline
             keys.cancelled()
     os.waitpid(sender, 0)
     assert keys.typed == pasted

@@ -63,6 +63,18 @@ def test_a_line_longer_than_the_terminals_limit_is_warned_about(home: Path) -> N
     assert asked(home) == ["x" * 4000, "y" * 4095]
 
 
+def test_a_block_that_looks_like_a_command_is_asked_after_all(home: Path) -> None:
+    with Terminal(*CHAT, "--plain", model={}) as terminal:
+        terminal.expect(">>> ")
+        terminal.send('"""\n', "/usr/bin/foo\n", "is broken\n", '"""\n')
+        terminal.expect("unknown command /usr/bin/foo", "// alone asks it", ">>> ")
+        terminal.send("//\n")
+        terminal.expect("is the answer", ">>> ")
+        terminal.send(CTRL_D)
+        assert terminal.end() == 0
+    assert asked(home) == ["/usr/bin/foo\nis broken"]
+
+
 def test_a_withdrawn_question_is_asked_by_enter(home: Path) -> None:
     with Terminal(*CHAT, "--plain", "--no-lookup", model={"hold": 6, "held": 1}) as terminal:
         terminal.expect(">>> ")

@@ -12,8 +12,8 @@ from scripted_model import scripted_session
 
 from selfee_cli.protocol.chain import StopReason
 from selfee_cli.protocol.prompt import render_prompt
-from selfee_cli.ui.repl_commands import list_sessions
 from selfee_cli.ui.screen import Mode
+from selfee_cli.ui.session_list import list_sessions
 
 
 @pytest.fixture
@@ -246,12 +246,75 @@ def test_what_begins_with_a_slash(chat: Chat) -> None:
     assert chat.enter("") == chat.enter("  \n ") == ""
 
 
+@pytest.mark.parametrize(
+    "entry", ["/usr/bin/foo is broken", "/usr/bin/foo\n  is broken\n", "  /dev is what?"]
+)
+@pytest.mark.parametrize("mode", [Mode.PLAIN, Mode.FULL])
+def test_what_was_taken_for_a_command_need_not_be_typed_again(
+    tmp_path: Path, mode: Mode, entry: str
+) -> None:
+    chat = Chat(tmp_path / "sessions", mode=mode)
+    assert "; // alone asks it as it was typed" in chat.enter(entry)
+    chat.enter("/set")  # a command between loses nothing
+    assert "is the answer" in chat.enter("//")
+    assert asked(chat) == [entry.strip()]
+    chat.enter("//")
+    assert asked(chat)[1:] == ["/"], "once"
+    chat.repl.journal.close()
+
+
+def test_what_was_refused_comes_back_when_it_is_stopped(chat: Chat) -> None:
+    chat.enter("/etc is what?")
+    chat.at_pass(3, chat.press)
+    chat.enter("//")
+    assert chat.repl.beginning == "//etc is what?"
+
+
+def test_two_slashes_ask_after_spaces_as_well(chat: Chat) -> None:
+    chat.enter("  //what is it?")
+    chat.enter("\n//what\nis it?")
+    assert asked(chat) == ["/what is it?", "/what\nis it?"]
+
+
+def test_a_script_is_not_offered_what_was_refused(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions", mode=Mode.SCRIPT, terminal=False)
+    assert "alone" not in chat.enter("/nonsense")
+    chat.enter("//")
+    assert asked(chat) == ["/"]
+    chat.repl.journal.close()
+
+
 def test_help(chat: Chat) -> None:
     text = chat.enter("/?")
     for word in ("/revise [N|TEXT]", "Ctrl-C", "//x"):
         assert word in text
     assert chat.enter("/help use").startswith("/accept [K]\n")
     assert "hint: " in chat.enter("/help nonsense")
+
+
+@pytest.mark.parametrize(
+    ("mode", "keys"),
+    [
+        (Mode.FULL, ["Ctrl-C", "Esc", "Ctrl-D", "Ctrl-O", "Alt-Enter", "Ctrl-R", "Tab", "Ctrl-L"]),
+        (Mode.PLAIN, ["Ctrl-C", "Esc", "Ctrl-D", "Ctrl-O", '"""']),
+        (Mode.SCRIPT, ["Ctrl-C", '"""']),
+    ],
+)
+def test_help_tells_the_keys_that_do_something(tmp_path: Path, mode: Mode, keys: list[str]) -> None:
+    chat = Chat(tmp_path / "sessions", mode=mode)
+    told = {line.split(",")[0].split()[0] for line in chat.enter("/help").splitlines() if line}
+    for key in ("Ctrl-C", "Esc", "Ctrl-D", "Ctrl-O", "Alt-Enter", "Ctrl-R", "Tab", "Ctrl-L", '"""'):
+        assert (key in told) == (key in keys)
+        about = chat.enter(f"/help {key}")
+        assert about.startswith(key if key in keys else f"error: {key} does nothing here\nhint: ")
+        assert (key in chat.repl._commands.words("/help")) == (key in keys)
+    chat.repl.journal.close()
+
+
+def test_help_finds_a_key_by_any_of_its_names(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions", mode=Mode.FULL)
+    assert chat.enter("/help ctrl-j") == "Alt-Enter, Ctrl-J\na new line\n"
+    assert chat.enter("/help ALT-ENTER") == chat.enter("/help ctrl-j")
 
 
 def test_leaving(chat: Chat) -> None:
@@ -328,7 +391,9 @@ def test_settings_are_listed_with_their_sources(tmp_path: Path) -> None:
         ("/set show all", "show cannot be 'all'"),
         ("/set feedback some", "feedback cannot be 'some'"),
         ("/set verbose maybe", "verbose"),
-        ("/set tempratur 1", "unknown key tempratur"),
+        ("/set tempratur 1", "unknown key tempratur\nhint: did you mean temperature?"),
+        ("/set zzz 1", "unknown key zzz\nhint: /set lists the keys"),
+        ("/set zzz", "unknown key zzz\nhint: /set lists the keys"),
         ("/set model other", "model cannot change in a session"),
     ],
 )
@@ -410,18 +475,20 @@ def test_completion_words(chat: Chat) -> None:
 
 def test_sessions_are_listed_newest_first(tmp_path: Path) -> None:
     folder = tmp_path / "sessions"
-    assert list_sessions(folder) == list_sessions(None) == ["no sessions yet"]
+    assert list_sessions(folder) == ["no sessions yet"]
     for question in ("First?\nMore.", "Second " + "long " * 20):
         chat = Chat(folder)
         chat.enter(question)
         chat.repl.journal.close()
     (folder / "20000101-000000-0000.jsonl").write_text("hello\n")
-    second, first, other = sorted(list_sessions(folder), key=lambda line: "First" in line)[:1] * 3
+    (folder / "20000101-000000-0001.jsonl").write_text("[" * 100_000)
+    (folder / "20000101-000000-0002.jsonl").symlink_to(folder / "nothing")
     lines = list_sessions(folder)
-    assert "cannot be read" in lines[0]
-    assert "  1  Second long" in lines[1]
-    assert lines[2].endswith("  1  First?")
-    assert second == first == other
+    assert lines[0] == "20000101-000000-0001  cannot be read"
+    assert lines[1] == "20000101-000000-0000  cannot be read"
+    assert "  1  Second long" in lines[2]
+    assert lines[3].endswith("  1  First?")
+    assert len(lines) == 4
 
 
 # -- the context -------------------------------------------------------------------------------
@@ -502,6 +569,27 @@ def test_out_of_memory_leaves_the_session_alive(tmp_path: Path) -> None:
     assert "ResourceError at " in log
     assert "What is up" not in log, "never what was asked"
     assert (tmp_path / "selfee.log").stat().st_mode & 0o777 == 0o600
+    chat.repl.journal.close()
+
+
+def test_a_device_that_fails_costs_a_chain_alone(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions", lookup=False)
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access\nCompile with TORCH_USE_CUDA_DSA")
+
+    chat.at_pass(3, fail)
+    text = chat.enter("What is up?")
+    assert "error: the model failed: CUDA error: an illegal memory access\nhint: " in text
+    assert chat.repl.beginning == "What is up?"
+    chat.at_pass(22, fail)
+    assert "the model failed" in chat.enter("What is up?")
+    assert chat.saved.conversation.last.final.startswith("Answer says")
+    assert chat.saved.conversation.last.model["path"] == "scripted"
+    chat.at_pass(-1, fail)
+    chat.enter("/continue")
+    assert chat.repl.talk.last.stop_reason is StopReason.NOT_NEEDED
+    assert "SelfeeError at test_repl.py:" in (tmp_path / "selfee.log").read_text()
     chat.repl.journal.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 from selfee_cli.ui.signals import interrupts, orderly_end
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_that_ends_the_process_does_so_as_an_exit(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as end, orderly_end():

@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from terminal import CTRL_C, CTRL_D, CTRL_O, ENTER, ESC, PASTE, PASTED, Terminal
+from terminal import (
+    CTRL_BACKSLASH,
+    CTRL_C,
+    CTRL_D,
+    CTRL_O,
+    ENTER,
+    ESC,
+    PASTE,
+    PASTED,
+    Terminal,
+)
 
 from selfee_cli.chat import session_reader
 from selfee_cli.chat.session_reader import Saved
@@ -274,6 +284,20 @@ def test_a_signal_ends_it_and_the_terminal_is_as_before(
             terminal.expect("Point 1")
         terminal.signal(number)
         assert terminal.end() == 128 + number
+        assert terminal.restored
+        assert "Traceback" not in terminal.text
+    if "chain" in mode:
+        assert saved(home).conversation.last.final.startswith("Answer says")
+
+
+@pytest.mark.parametrize("mode", ["loading", "chain", "plain loading", "plain chain"])
+def test_ctrl_backslash_ends_it_and_the_terminal_is_as_before(home: Path, mode: str) -> None:
+    model = {"load_seconds": 60} if "loading" in mode else {"hold": 26}
+    plain = ["--plain"] if "plain" in mode else []
+    with Terminal(*CHAT, *plain, "Why?", model=model) as terminal:
+        terminal.expect("loading" if "loading" in mode else "Point 1")
+        terminal.send(CTRL_BACKSLASH)
+        assert terminal.end() == 128 + signal.SIGQUIT
         assert terminal.restored
         assert "Traceback" not in terminal.text
     if "chain" in mode:

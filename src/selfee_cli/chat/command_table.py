@@ -1,4 +1,4 @@
-"""The commands of a session: names, aliases, what each does."""
+"""The commands of a session: names, aliases, what each does; and questions that look like one."""
 
 from __future__ import annotations
 
@@ -100,25 +100,18 @@ COMMANDS = (
     Command(name="sessions", does="list the sessions"),
 )
 
-KEYS = (
-    ("Ctrl-C", "at the prompt: clear the line; in a chain: stop; twice: save and leave"),
-    ("Esc", "in a chain: finish this turn, then stop"),
-    ("Ctrl-D", "at an empty prompt: leave"),
-    ("Ctrl-O", "fold or unfold the feedback that follows"),
-    ("Enter", "send"),
-    ("Alt-Enter", "a new line (also Ctrl-J)"),
-    ("Ctrl-G", "write the question in $EDITOR"),
-    ("Ctrl-R", "search in earlier questions"),
-    ("Tab", "complete a command"),
-    ("Ctrl-L", "clear the screen"),
-)
-
 _BY_NAME = {name: each for each in COMMANDS for name in (each.name, *each.aliases)}
 
 
 def words() -> list[str]:
     """Every command and alias as it is typed."""
     return [f"/{name}" for name in _BY_NAME]
+
+
+def escaped(question: str) -> str:
+    """Return the entry that asks ``question``: one that begins with a slash gets another."""
+    text = question.lstrip()
+    return f"/{text}" if text.startswith("/") else question
 
 
 def resolve(word: str) -> Command:

@@ -5,11 +5,12 @@
     {"type": "session", "schema": "selfee.session/1", "id": …, "model": {…}, "settings": {…}}
     {"type": "question", "text": …, "input": …, "replaces": 0}
     {"type": "turn", …}      the fields of a turn in `ask --json`, as each turn ends
-    {"type": "chain", "final": …, "stop_reason": …, "usage": {…}}
+    {"type": "chain", "final": …, "stop_reason": …, "usage": {…}, "model": {…}}
     {"type": "set" | "accept" | "undo", …}
 
 The first line's settings are those that the session began with, for people and programs to read;
-the ``set`` records are those that hold again when it goes on. A turn takes its place in the last
+the ``set`` records are those that hold again when it goes on. A chain has the model that wrote it,
+for a session may go on with another than it began with. A turn takes its place in the last
 question's chain, and a complete one ends what stood after it; so a chain that was revised again
 needs no record of its own. A chain whose ``final`` is null ended before anything of it was
 complete: its question is withdrawn. A file that was cut off at any byte is a session up to its
@@ -27,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from selfee_cli.folders import make_private
 from selfee_cli.protocol.chain import Chain, StopReason, Turn
 from selfee_cli.protocol.grammar import TurnId
 
@@ -52,7 +54,7 @@ class SessionFile:
         Raises:
             OSError: it cannot be written.
         """
-        _make_private(folder)
+        make_private(folder)
         file = SessionFile.open(folder / f"{new_id()}.jsonl", new=True)
         header = {"type": "session", "schema": SCHEMA, "id": file.id}
         made = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -107,13 +109,6 @@ class SessionFile:
         os.close(self._descriptor)
 
 
-def _make_private(folder: Path) -> None:
-    """Make a folder and what is missing above it, for its owner alone."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
-
-
 def new_id() -> str:
     """Return the name of a session that begins now."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -136,7 +131,7 @@ def turn(turn: Turn) -> dict[str, Any]:
 def chain(chain: Chain) -> dict[str, Any]:
     """Return the record of a chain's end; its turns have theirs."""
     whole = chain.to_json()
-    kept = ("final", "final_turn", "stop_reason", "usage", "timing", "sampling")
+    kept = ("final", "final_turn", "stop_reason", "usage", "timing", "sampling", "model")
     return {"type": "chain", **{name: whole[name] for name in kept}}
 
 

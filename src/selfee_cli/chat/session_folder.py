@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from selfee_cli.errors import NotFoundError, UsageError
 
 
-def find(name: str, folder: Path | None) -> Path:
+def find(name: str, folder: Path) -> Path:
     """Return the file of a session: a path, an id, or an id's beginning that only one has.
 
     Raises:
@@ -26,9 +27,10 @@ def find(name: str, folder: Path | None) -> Path:
     return (exact or matches)[0]
 
 
-def newest(folder: Path | None) -> list[Path]:
+def newest(folder: Path) -> list[Path]:
     """Return the session files, the one written to last first."""
-    if folder is None or not folder.is_dir():
-        return []
-    dated = [(path.stat().st_mtime_ns, path.name, path) for path in folder.glob("*.jsonl")]
+    dated = []
+    for path in folder.glob("*.jsonl"):
+        with suppress(OSError):  # one that has gone meanwhile, or a link to nothing
+            dated.append((path.stat().st_mtime_ns, path.name, path))
     return [path for *_, path in sorted(dated, reverse=True)]

@@ -7,6 +7,7 @@ later version may write, are passed over in silence.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
 from selfee_cli.protocol.chain import Chain, StopReason
 from selfee_cli.protocol.grammar import ANSWER, TurnId, TurnKind
 from selfee_cli.protocol.records import read_records, read_turn_json
+
+_UNNAMED = "tiny"
+"""What ``--model`` stands for where nothing names one."""
 
 _BEGINNING = b'{"type": "session", '
 _UNREADABLE = (
@@ -40,6 +44,8 @@ class Saved:
     settings: dict[str, str] = field(default_factory=dict)
     """What ``/set`` last said, by name."""
     model: Mapping[str, Any] = field(default_factory=dict)
+    model_name: str | None = None
+    """What ``--model`` was when it began; None: its file does not say."""
     damaged: int = 0
     """Lines that could not be read."""
     cut_off: bool = False
@@ -51,6 +57,18 @@ class Saved:
         if not self.damaged:
             return None
         return f"{self.damaged} damaged line{'s were' if self.damaged > 1 else ' was'} skipped"
+
+    def notices(self, model: str | None) -> list[str]:
+        """Return what a reader should be told who goes on with ``model``, a ``--model`` or none."""
+        count = len(self.conversation.chains)
+        so_far = f"{count} question{'s' * (count != 1)} so far"
+        return [*([self.notice] if self.notice else []), so_far, *self._other_model(model)]
+
+    def _other_model(self, model: str | None) -> list[str]:
+        held, now = self.model_name, model or _UNNAMED
+        if held is None or Path(held).expanduser() == Path(now).expanduser():
+            return []
+        return [f"it was held with --model {shlex.quote(held)} and goes on with another"]
 
 
 def read(path: Path) -> Saved:
@@ -120,6 +138,7 @@ class _Reader:
         match kind:
             case "session":
                 self.saved.model = dict(record["model"])
+                self.saved.model_name = _model_name(record.get("settings"))
             case "question":
                 self._question(record)
             case "turn":
@@ -161,16 +180,29 @@ class _Reader:
             usage=dict(record["usage"]),
             timing=dict(record.get("timing", {})),
             sampling=dict(record.get("sampling", {})),
-            model=self.saved.model,
+            model=dict(record.get("model") or self.saved.model),
         )
 
     def close(self) -> bool:
         """End a chain whose end was never written; whether there was one."""
         if not self._talk.chains or self._talk.last.stop_reason is not None:
             return False
-        turns = self._talk.last.turns
-        self._talk.end(Chain(instruction="", turns=turns, stop_reason=StopReason.INTERRUPTED))
+        last = self._talk.last
+        ended = Chain(
+            instruction="",
+            turns=last.turns,
+            stop_reason=StopReason.INTERRUPTED,
+            model=last.model or self.saved.model,
+        )
+        self._talk.end(ended)
         return True
+
+
+def _model_name(settings: object) -> str | None:
+    """Return what ``--model`` was by the settings of a session's first line."""
+    if not isinstance(settings, Mapping) or "model" not in settings:
+        return None
+    return _text(settings["model"] or _UNNAMED)
 
 
 def _text(value: object) -> str:

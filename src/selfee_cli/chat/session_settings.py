@@ -26,15 +26,25 @@ def resume(settings: Settings, values: Mapping[str, str]) -> list[str]:
     A flag of this command line is stronger. Returns what is wrong with values that are passed
     over, as those of a later version are.
     """
-    for key, _, source in [*settings.items()]:
-        if source == _RESUMED:
-            settings.set(key, "default")
+    others = {key: "default" for key, _, source in settings.items() if source == _RESUMED}
     given = {key for key, _, source in settings.items() if source.startswith("--")}
-    wrong = []
-    for key, value in values.items():
-        try:
-            if key not in given:
+    own = {key: value for key, value in values.items() if key not in given}
+    return _set_together(settings, others) + _set_together(settings, own)
+
+
+def _set_together(settings: Settings, values: Mapping[str, str]) -> list[str]:
+    """Let the ``values`` hold, in whatever order they allow; return what is wrong with the rest.
+
+    One that excludes what still stands, as a minimum above the maximum, waits for the others.
+    """
+    waiting = dict(values)
+    while True:
+        wrong = {}
+        for key, value in waiting.items():
+            try:
                 settings.set(key, value, source=_RESUMED)
-        except SelfeeError as error:
-            wrong.append(error.message)
-    return wrong
+            except SelfeeError as error:
+                wrong[key] = error.message
+        if len(wrong) == len(waiting):
+            return [*wrong.values()]
+        waiting = {key: values[key] for key in wrong}

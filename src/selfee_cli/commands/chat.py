@@ -52,12 +52,19 @@ def chat(
     Example: selfee chat --model selfee-7b --min-revisions 1
     """
     if sessions:
-        from selfee_cli.ui.repl_commands import list_sessions
+        from selfee_cli.ui.session_list import list_sessions
 
         console.write("".join(f"{line}\n" for line in list_sessions(sessions_dir())))
         return
+    if sys.stdin is None:
+        raise UsageError(
+            "standard input is closed", hint="selfee chat reads a terminal, a file or a pipe"
+        )
     chain.options()  # a wrong value is told before the model is loaded
     before = _session_to_resume(go_on=go_on, resume=resume)
+    if before is not None:
+        settings = _with_model_of(before, settings)
+        loading = ModelFlags.of(settings)
     if question == "-":
         question = opt.read_stdin().strip("\n") or None
         _reopen_terminal()
@@ -71,7 +78,8 @@ def chat(
         console.no_color = True
     setup = Setup(
         mode=mode,
-        sessions=sessions_dir() if keeping.save else None,
+        sessions=sessions_dir(),
+        save=keeping.save,
         history=history_file() if keeping.save and keeping.history else None,
         log=log_file() if keeping.save else None,
         vi=keeping.edit_mode == "vi",
@@ -107,6 +115,26 @@ def _session_to_resume(*, go_on: bool, resume: str | None) -> Path | None:
     if not newest:
         raise NotFoundError("there is no session to continue", hint="selfee chat begins one")
     return newest[0]
+
+
+def _with_model_of(session: Path, settings: Settings) -> Settings:
+    """Return the settings with the model that a session was held with, where nothing names one.
+
+    Raises:
+        SelfeeError: the session cannot be read.
+    """
+    from selfee_cli.api import TINY
+    from selfee_cli.chat import session_reader
+    from selfee_cli.commands.flag_settings import GROUPS, layered
+
+    if settings.get("model"):
+        return settings
+    model = session_reader.read(session).model_name
+    if model is None or model == TINY:
+        return settings
+    console.say(f"{session.stem}: goes on with its model, --model {model}")
+    given = {name: (value, source) for name, value, source in settings.items()}
+    return layered(GROUPS, {}, {}, given | {"model": (model, "--resume")})
 
 
 def _reopen_terminal() -> None:

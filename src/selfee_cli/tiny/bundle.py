@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from selfee_cli.errors import MismatchError, UsageError
+from selfee_cli.folders import make_private
 from selfee_cli.settings import cache_dir
 from selfee_cli.tiny import ASSETS, BASE, DELTA
 
@@ -39,8 +40,9 @@ def reconstructed() -> Path:
         if faults(path) == []:
             return path
         shutil.rmtree(path)  # our own cache, damaged
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     reconstruct(path)
+    path.chmod(0o700)
     wrong = faults(path)
     if wrong:
         raise MismatchError(

@@ -24,6 +24,7 @@ from selfee_cli.protocol.chain import (
     TurnEnded,
 )
 from selfee_cli.settings import Settings
+from selfee_cli.ui.chain_ends import cut_off, no_answer, not_computed
 from selfee_cli.ui.keyboard import ChainKeys
 from selfee_cli.ui.screen import Mode, Screen
 from selfee_cli.ui.show import Show
@@ -187,7 +188,9 @@ class ChainWriter:
         supplied: tuple[Turn, ...] = (),
     ) -> Outcome:
         renderer = self._renderer(previous)
-        ended, error, begun = _cut_off(options), None, not talk.last.turns
+        ended = cut_off(options, self._session().model.to_json())
+        begun = not talk.last.turns
+        error: SelfeeError | None = None
         with ChainKeys(self._fold) as keys:
             self.live = renderer, keys
             try:
@@ -201,13 +204,15 @@ class ChainWriter:
                 raise
             except FAILURES as failure:
                 error = explained(failure)
+            except RuntimeError as failure:  # torch's, or of what it computes on
+                error = not_computed(failure)
             finally:
                 self.live = None
                 kept = self._end(talk, ended) if begun else True
         if kept and error is None:
             self._conclude(talk, renderer)
         elif error is None and ended.stop_reason is not StopReason.INTERRUPTED:
-            error = _no_answer(ended.stop_reason)
+            error = no_answer(ended.stop_reason)
         return Outcome(kept=kept, keys=keys, error=error)
 
     def _renderer(self, previous: str) -> ChainRenderer:
@@ -249,18 +254,6 @@ class ChainWriter:
             )
 
 
-def _cut_off(options: AskOptions) -> Chain:
-    """Return the end of a chain that an error cut off, with what another try needs."""
-    policy = options.policy
-    revisions = {"min_revisions": policy.minimum, "max_revisions": policy.maximum}
-    return Chain(
-        instruction="",
-        turns=(),
-        stop_reason=StopReason.INTERRUPTED,
-        sampling=options.sampling.to_json() | revisions,
-    )
-
-
 def _in_order(events: Iterable[Event], supplied: tuple[Turn, ...]) -> Iterable[Event]:
     """Yield the events, nothing before it is sure that a turn begins: then those supplied."""
     dropped: list[HistoryDropped] = []
@@ -275,12 +268,3 @@ def _in_order(events: Iterable[Event], supplied: tuple[Turn, ...]) -> Iterable[E
             for turn in supplied:
                 yield TurnEnded(turn)
         yield event
-
-
-def _no_answer(reason: StopReason | None) -> SelfeeError:
-    """Return what is wrong where there was no room for a whole answer."""
-    if reason is StopReason.MAX_NEW_TOKENS:
-        what, hint = "max-new-tokens cut the answer off", "/set max-new-tokens none"
-    else:
-        what, hint = "the context is full", "/clear begins anew, /undo drops the last question"
-    return SelfeeError(f"{what}, none is complete: the question is withdrawn", hint=hint)

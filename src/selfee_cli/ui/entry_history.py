@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+from selfee_cli.folders import make_private
 from selfee_cli.protocol.text import well_formed
 
 _MOST = 5000
@@ -31,7 +32,7 @@ def open_history(path: Path | None) -> History:
     if path is None:
         return InMemoryHistory()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path.parent)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         _trim(path)
     except OSError:  # it is not worth more than a prompt without it

@@ -8,6 +8,8 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from selfee_cli.folders import make_private
+
 
 def note(error: BaseException, path: Path | None) -> None:
     """Add a line about ``error``; None, or a file that cannot be written: nowhere."""
@@ -17,7 +19,7 @@ def note(error: BaseException, path: Path | None) -> None:
     places = " < ".join(f"{Path(each.filename).name}:{each.lineno}" for each in reversed(frames))
     line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {type(error).__name__} at {places}\n"
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.write(line)

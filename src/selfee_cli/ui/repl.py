@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfee_cli.chat import session_reader, session_settings
+from selfee_cli.chat.command_table import escaped
 from selfee_cli.chat.conversation import Conversation, Extension
 from selfee_cli.chat.journal import Beginning, Journal
 from selfee_cli.errors import FAILURES, SelfeeError, explained
@@ -56,7 +57,7 @@ class Repl:
         """Whether the next entry takes the last question's place."""
         self.done = False
         self.journal = Journal(
-            setup.sessions,
+            setup.sessions if setup.save else None,
             begin=self._begin,
             complain=lambda text: console.complain(text, "/save FILE.md writes a transcript"),
         )
@@ -157,8 +158,7 @@ class Repl:
         if self.setup.mode is not Mode.SCRIPT:
             shown = printable(well_formed(entry)).replace("\n", f"\n{CONTINUATION}")
             self.screen.chain(f"{PROMPT}{shown}\n")
-        is_like_command = entry.lstrip().startswith("/")
-        self.enter("/" + entry.lstrip() if is_like_command else entry)
+        self.enter(escaped(entry))
 
     def _next(self, entries: Entries) -> None:
         beginning, self.beginning = self.beginning, ""
@@ -179,13 +179,13 @@ class Repl:
 
     def enter(self, entry: str) -> None:
         """Handle an entry; what goes wrong in it is told, and the session goes on."""
-        entry = well_formed(entry)
+        entry = self._commands.recalled(well_formed(entry))
         editing, self.editing = self.editing, False
         try:
-            if entry.startswith("//"):
-                self.ask(entry[1:], edits=editing)
+            if entry.lstrip().startswith("//"):
+                self.ask(entry.lstrip()[1:], edits=editing)
             elif entry.lstrip().startswith("/"):
-                self._commands.run(entry.strip())
+                self._commands.run(entry)
             elif entry.strip():
                 self.ask(entry, edits=editing)
         except KeyboardInterrupt:  # while waiting for the model
@@ -224,8 +224,7 @@ class Repl:
         if outcome.kept:
             self.input = None
             return
-        escaped = "/" + question if question.startswith("/") else question
-        self.beginning = _joined(escaped, self.beginning)
+        self.beginning = _joined(escaped(question), self.beginning)
         self.editing = edits
 
     def ask_again(self) -> None:
@@ -273,14 +272,12 @@ class Repl:
             SelfeeError: it cannot be read.
         """
         saved = session_reader.read(path)
+        self.journal.resume(path, saved, self.console.say)
         self.talk = saved.conversation
         wrong = session_settings.resume(self.settings, saved.settings)
         self.apply_settings()
-        count = len(self.talk.chains)
-        so_far = f"{count} question{'s' * (count != 1)} so far"
-        for notice in (*wrong, *([saved.notice] if saved.notice else []), so_far):
+        for notice in (*wrong, *saved.notices(self.settings.get("model"))):
             self.console.say(f"{path.stem}: {notice}")
-        self.journal.resume(path, saved, self.console.say)
 
     def apply_settings(self) -> None:
         """Let what was set take effect where it is kept elsewhere too."""

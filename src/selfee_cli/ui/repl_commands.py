@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfee_cli.chat import session_file, session_folder, session_reader, transcript
-from selfee_cli.chat.command_table import COMMANDS, KEYS, Command, resolve, words
+from selfee_cli.chat import session_file, session_folder, transcript
+from selfee_cli.chat.command_table import escaped, resolve, words
 from selfee_cli.chat.conversation import Conversation
 from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.protocol.records import replay
-from selfee_cli.settings import find, written
+from selfee_cli.settings import written
+from selfee_cli.ui import help_text, setting_list
 from selfee_cli.ui.clipboard import copy
 from selfee_cli.ui.console import printable
 from selfee_cli.ui.diff import word_diff
 from selfee_cli.ui.screen import Mode
+from selfee_cli.ui.session_list import list_sessions
 from selfee_cli.ui.show import FeedbackView, Show
 from selfee_cli.ui.stream import ChainRenderer
 
@@ -35,6 +36,8 @@ class Commands:
     def __init__(self, repl: Repl) -> None:
         self._repl = repl
         self._console = repl.console
+        self._refused = ""
+        """The last entry that was no command."""
 
     def run(self, entry: str) -> None:
         """Run the command that ``entry`` is.
@@ -43,36 +46,35 @@ class Commands:
             SelfeeError: it is unknown, or cannot be done.
         """
         word, *rest = entry.split(maxsplit=1)
-        command = resolve(word)
+        try:
+            command = resolve(word)
+        except UsageError as error:
+            if self._repl.setup.mode is not Mode.SCRIPT:  # which can neither look nor go back
+                self._refused = entry
+                error.hint = f"{error.hint}; // alone asks it as it was typed"
+            raise
         getattr(self, f"_{command.name}")("".join(rest).strip())
+
+    def recalled(self, entry: str) -> str:
+        """Return the entry; in place of two slashes alone, the one that asks what was refused."""
+        if entry.strip() == "//" and self._refused:
+            entry, self._refused = escaped(self._refused), ""
+        return entry
 
     def words(self, head: str) -> Sequence[str]:
         """Return what may follow ``head``, the words of a command before the cursor."""
         if not head:
             return words()
-        if head == "/set":
-            return [each.name for each in self._repl.settings.known if not each.fixed]
-        if head.startswith("/set "):
-            return [*self._values(head.split()[1]), "default"]
-        return {"/show": _WHAT, "/help": [each.name for each in COMMANDS]}.get(head, ())
-
-    def _values(self, key: str) -> Sequence[str]:
-        try:
-            return find(self._repl.settings.known, key).choices or ()
-        except UsageError:
-            return ()
+        if head.split()[0] == "/set":
+            return setting_list.words(self._repl.settings, head)
+        about = help_text.words(self._repl.setup.mode)
+        return {"/show": _WHAT, "/help": about}.get(head, ())
 
     # -- the session -------------------------------------------------------------------------
 
     def _help(self, name: str) -> None:
-        if name:
-            command = resolve(name)
-            self._lines([command.usage, *_about(command)])
-            return
-        width = max(len(command.usage) for command in COMMANDS) + 2
-        self._lines([f"{c.usage:<{width}}{c.does}" for c in COMMANDS])
-        self._lines(["//x".ljust(width) + "ask /x, which begins with a slash", ""])
-        self._lines([f"{key:<{width}}{does}" for key, does in KEYS])
+        mode = self._repl.setup.mode
+        self._lines(help_text.about(name, mode) if name else help_text.overview(mode))
 
     def _exit(self, _: str) -> None:
         self._repl.done = True
@@ -105,22 +107,15 @@ class Commands:
         key, _, value = text.removeprefix("--").partition(" ")
         settings = self._repl.settings
         if not key:
-            self._settings()
+            self._lines(setting_list.rows(settings))
             return
+        name = setting_list.named(settings, key).name
         if not value.strip():
-            name = find(settings.known, key).name
             self._lines([f"{written(settings.get(name))} ({settings.source(name)})"])
             return
-        settings.set(key, value.strip())
+        settings.set(name, value.strip())
         self._repl.apply_settings()
-        self._repl.journal.set(find(settings.known, key).name, value.strip())
-
-    def _settings(self, *, fixed: bool = False) -> None:
-        settings = self._repl.settings
-        shown = {each.name for each in settings.known if fixed or not each.fixed}
-        rows = [(n, written(v), s) for n, v, s in settings.items() if n in shown]
-        widths = [max(len(row[column]) for row in rows) + 2 for column in (0, 1)]
-        self._lines([f"{n:<{widths[0]}}{v:<{widths[1]}}{source}" for n, v, source in rows])
+        self._repl.journal.set(name, value.strip())
 
     def toggle_fold(self) -> None:
         """Fold the feedback that follows, or unfold it."""
@@ -194,7 +189,7 @@ class Commands:
             raise UsageError("there is nothing to edit with", hint="/edit TEXT asks TEXT instead")
         else:
             repl.editing = True
-            repl.beginning = "/" + question if question.startswith("/") else question
+            repl.beginning = escaped(question)
 
     def _read(self, name: str) -> None:
         repl = self._repl
@@ -240,7 +235,7 @@ class Commands:
                 for event in replay(chain):
                     renderer.handle(event)
             case "settings":
-                self._settings(fixed=True)
+                self._lines(setting_list.rows(self._repl.settings, fixed=True))
             case "info":
                 model = self._repl.session().model.to_json()
                 self._lines([f"{name:<12} {value}" for name, value in model.items()])
@@ -270,30 +265,9 @@ class Commands:
             self._repl.screen.output(line + "\n")
 
 
-def _about(command: Command) -> list[str]:
-    others = ", ".join(f"/{alias}" for alias in command.aliases)
-    return [command.does, *([command.more] if command.more else []), *([others] if others else [])]
-
-
 def _number(text: str) -> int | None:
     """Return the whole number that ``text`` is, or None where it is none."""
     try:
         return int(text)
     except ValueError:
         return None
-
-
-def list_sessions(folder: Path | None) -> list[str]:
-    """Return a line a session, the newest first: its id, its questions, the first of them."""
-    lines = []
-    for path in session_folder.newest(folder):
-        try:
-            saved = session_reader.read(path)
-        except SelfeeError:
-            lines.append(f"{path.stem}  cannot be read")
-            continue
-        chains = saved.conversation.chains
-        first = chains[0].instruction.split("\n")[0] if chains else ""
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
-        lines.append(f"{path.stem}  {when}  {len(chains):>3}  {printable(first)[:60]}")
-    return lines or ["no sessions yet"]

@@ -13,8 +13,10 @@ class Setup:
     """How a session is held, and which files it has."""
 
     mode: Mode
-    sessions: Path | None = None
-    """Where sessions are kept; None: nowhere."""
+    sessions: Path
+    """Where the sessions lie."""
+    save: bool = True
+    """Whether this one is kept there too."""
     history: Path | None = None
     """The file of earlier entries; None: they are not kept."""
     log: Path | None = None

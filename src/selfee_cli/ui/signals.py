@@ -23,15 +23,14 @@ def interrupts(*, raised: bool) -> Iterator[None]:
 def orderly_end() -> Iterator[None]:
     """Let the signals that end a process end it as an exit does: the terminal is given back.
 
-    One that is ignored, as ``nohup`` has it, stays ignored.
+    Ctrl-\\ sends one of them. One that is ignored, as ``nohup`` has it, stays ignored.
     """
 
     def leave(number: int, _: object) -> None:
         sys.exit(128 + number)
 
-    ending = [
-        each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN
-    ]
+    all_of_them = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    ending = [each for each in all_of_them if signal.getsignal(each) != signal.SIG_IGN]
     before = {each: signal.signal(each, leave) for each in ending}
     try:
         yield
