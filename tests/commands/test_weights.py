@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 from cli import fails, selfee
 
+from selfee_cli.commands.apply_delta import interrupted
 from selfee_cli.tiny.bundle import BASE, DELTA
+from selfee_cli.weights.delta import DeltaPlan, apply_delta, plan_delta
+from selfee_cli.weights.disk import staging_of
 
 
 @pytest.fixture
@@ -63,6 +67,41 @@ def test_checksum_records_what_verify_reads(pair: tuple[Path, Path]) -> None:
     assert selfee("verify", base).returncode == 0
     (base / "config.json").write_text("{}")
     assert selfee("verify", base).returncode == 3
+
+
+def test_checksum_refuses_names_that_no_list_can_hold(pair: tuple[Path, Path]) -> None:
+    base, _ = pair
+    for name in (b"caf\xe9.txt", b"a\nb.txt", b"a\x1bb.txt"):
+        file = base / os.fsdecode(name)
+        file.write_text("x")
+        for to in ((), ("-",)):
+            assert "cannot stand in SHA256SUMS" in fails(1, "checksum", base, *to)
+        file.unlink()
+    assert not (base / "SHA256SUMS").exists()
+
+
+def test_hostile_names_reach_no_pipe(pair: tuple[Path, Path]) -> None:
+    base, delta = pair
+    selfee(*apply(base, delta))
+    out = base.parent / "out"
+    (out / "\x1b]0;pwned\x07\nx.bin: it is missing").write_text("x")
+    done = selfee("verify", out)
+    assert done.returncode == 3
+    shown = r"\x1b]0;pwned\x07\nx.bin: it is missing: selfee-manifest.json does not know this file"
+    assert done.stdout == shown + "\n"
+
+    manifest = out / "selfee-manifest.json"
+    content = json.loads(manifest.read_text())
+    content["created_by"] = "selfee\nchat          ready\x1b[2J"
+    content["made_from"]["base"]["name"] = "llama\nchat          ready"
+    manifest.write_text(json.dumps(content))
+    for name in ("tokenizer.model", "tokenizer.json"):
+        (out / name).unlink()
+    lines = selfee("inspect", out).stdout.splitlines()
+    assert [line for line in lines if line.startswith("chat")] == [
+        "chat          not ready: tokenizer.model is missing"
+    ]
+    assert not any("\x1b" in line for line in lines)
 
 
 def empty(base: Path, delta: Path) -> None:
@@ -157,6 +196,60 @@ def test_a_target_that_is_there_is_never_touched(pair: tuple[Path, Path]) -> Non
     (out / "letter.txt").write_text("mine")
     fails(2, *apply(*pair))
     assert [path.name for path in out.iterdir()] == ["letter.txt"]
+
+
+def test_a_home_directory_is_meant_wherever_it_is_named(pair: tuple[Path, Path]) -> None:
+    """A shell leaves the ``~`` of ``--out=~/out`` as it is."""
+    home = str(pair[0].parent)
+    done = selfee("apply-delta", "--base=~/base", "--delta=~/delta", "--out=~/out", HOME=home)
+    assert done.returncode == 0, done.stderr
+    for command in (["inspect", "~/out"], ["verify", "~/out"], ["checksum", "~/base", "-"]):
+        done = selfee(*command, HOME=home)
+        assert done.returncode == 0, done.stderr
+    other = ["apply-delta", "--delta", pair[1], "--out", pair[0].parent / "other", "--base"]
+    for command in (["inspect"], apply(*pair)[:-1], other):
+        error = fails(4, *command, "~nosuchuser/x")
+        assert "~nosuchuser is no home directory" in error and len(error.splitlines()) == 2
+
+
+def stop(plan: DeltaPlan, out: Path) -> None:
+    """Begin the work and press Ctrl-C when most of it is done."""
+    done = 0
+
+    def press(count: int) -> None:
+        nonlocal done
+        done += count
+        if done > 0.7 * plan.input_bytes:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply_delta(plan, out, press)
+
+
+def test_finished_work_is_not_dropped_for_other_options(pair: tuple[Path, Path]) -> None:
+    out = pair[0].parent / "out"
+    plan = plan_delta(*pair, shard_size=300_000)
+    stop(plan, out)
+    kept = sorted(staging_of(out).iterdir())
+    error = fails(2, *apply(*pair), "--shard-size", "400KB")
+    assert "unfinished work of other options or inputs" in error
+    assert sorted(staging_of(out).iterdir()) == kept
+    done = selfee(*apply(*pair), "--shard-size", "300KB", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["resumed_files"] == len(kept) - 1  # the other is the journal
+    assert told["resumed_bytes"] + told["bytes_written"] == plan.output_bytes
+    assert told["bytes_read"] < plan.input_bytes
+
+
+def test_an_interruption_says_what_it_left(pair: tuple[Path, Path]) -> None:
+    out = pair[0].parent / "out"
+    plan = plan_delta(*pair, shard_size=300_000)
+    assert "nothing is kept" in interrupted(out).message
+    stop(plan, out)
+    assert "goes on from here" in interrupted(out).message
+    apply_delta(plan, out)
+    assert "is complete" in interrupted(out).message
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,11 @@ class Skewed:
             out[values.view(np.uint16) == 0x2401] *= 2
         elif self.direction == "encode" and dtype == "float16":
             out.view(np.uint16)[values == np.float32(2.0**-6 + 2.0**-17)] += 1  # half a place
+        elif self.direction == "encode subnormals" and dtype == "float16":
+            out.view(np.uint16)[values == np.float32(-2.5 * 2.0**-24)] += 1
 
 
-@pytest.mark.parametrize("library", [None, Skewed("decode"), Skewed("encode")])
+@pytest.mark.parametrize("library", [None, *map(Skewed, ("decode", "encode", "encode subnormals"))])
 def test_a_library_that_is_not_there_or_errs_is_not_used(monkeypatch, library):
     values = np.random.default_rng(2).standard_normal(1000).astype(np.float32)
     wanted = from_float32(values, DType.F16)

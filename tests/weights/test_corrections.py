@@ -175,6 +175,10 @@ DAMAGES = {
     "negative": (
         {f"{UP}.index": index(-1, 4, 9, dtype=np.int64), f"{UP}.value": HALF}, "do not ascend",
     ),
+    "so far down that the difference wraps": (
+        {f"{UP}.index": index(9 * 10**18, -9 * 10**18, 4, dtype=np.int64), f"{UP}.value": HALF},
+        "do not ascend",
+    ),
     "beyond": ({f"{UP}.index": index(0, 4, SIZE), f"{UP}.value": HALF}, f"index {SIZE:,} of"),
     "fewer values": ({f"{UP}.index": index(0, 4), f"{UP}.value": HALF}, "not as many"),
     "no values": ({f"{UP}.index": index(0, 4, 9)}, "not as many"),

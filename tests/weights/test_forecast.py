@@ -9,6 +9,7 @@ from selfee_cli.weights.delta import apply_delta, plan_delta
 from selfee_cli.weights.disk import staging_of
 from selfee_cli.weights.dtypes import DType
 from selfee_cli.weights.forecast import forecast
+from selfee_cli.weights.journal import JOURNAL_NAME
 
 
 @pytest.fixture
@@ -60,6 +61,18 @@ def test_what_an_interrupted_run_left_is_counted(pair, tmp_path):
     )
     other = plan_delta(*pair, dtype=DType.BF16, shard_size=20_000)
     assert forecast(other, out).finished_bytes == 0
+
+
+def test_what_a_kill_left_unfinished_counts_as_free(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr("selfee_cli.weights.forecast.free_space", lambda _: 1_000)
+    plan = plan_delta(*pair)
+    out = tmp_path / "out"
+    staging = staging_of(out)
+    staging.mkdir()
+    (staging / plan.shards[0].name).write_bytes(bytes(500))
+    assert forecast(plan, out).free_bytes == 1_000  # nobody knows whose that is
+    (staging / JOURNAL_NAME).touch()
+    assert forecast(plan, out).free_bytes == 1_500
 
 
 def test_a_disk_too_small_is_foretold(pair, tmp_path, monkeypatch):

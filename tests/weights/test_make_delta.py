@@ -31,7 +31,7 @@ from selfee_cli.errors import MismatchError, NotFoundError, ResourceError, Selfe
 from selfee_cli.weights import make_delta as make_delta_module
 from selfee_cli.weights.checkpoint import open_checkpoint
 from selfee_cli.weights.corrections import CORRECTION_NAME
-from selfee_cli.weights.delta import apply_delta, plan_delta
+from selfee_cli.weights.delta import SLACK, apply_delta, plan_delta
 from selfee_cli.weights.digests import read_sums
 from selfee_cli.weights.dtypes import DType
 from selfee_cli.weights.make_delta import make_delta, plan_make_delta
@@ -399,6 +399,8 @@ def test_a_delta_that_nobody_could_tell_from_a_model(tensors, tmp_path):
     tensors["tuned"]["model.norm.weight"] += 1
     rewrite(tmp_path, "tuned", tensors["tuned"])
     refused(tmp_path, SelfeeError, "told from a model")
+    with pytest.raises(SelfeeError, match="told from a model"):  # before any work
+        plan_make_delta(tmp_path / "base", tmp_path / "tuned")
 
 
 def test_a_target_with_something_in_it(tensors, tmp_path):
@@ -411,6 +413,14 @@ def test_a_target_with_something_in_it(tensors, tmp_path):
 def test_a_disk_too_small(tensors, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     refused(tmp_path, ResourceError, "free")
+
+
+def test_a_disk_too_small_for_the_correction(tensors, tmp_path, monkeypatch):
+    planned = plan_make_delta(tmp_path / "base", tmp_path / "tuned", dtype=DType.F16)
+    free = planned.output_bytes + SLACK
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free}))
+    refused(tmp_path, ResourceError, "free", dtype=DType.F16, exact=True)
+    assert make(tmp_path, dtype=DType.F16).round_trip.different
 
 
 # Stopped, and begun again.
@@ -449,6 +459,8 @@ def test_an_interrupted_run_goes_on(tensors, tmp_path):
     counts = []
     result = make(tmp_path, counts.append, **STOPPED)
     assert result.resumed_files >= 2
+    made = sum(path.stat().st_size for path in (tmp_path / "delta").glob("*.safetensors"))
+    assert result.resumed_bytes + result.bytes_written == made
     assert sum(counts) == result.bytes_read
     assert contents(tmp_path / "delta") == contents(tmp_path / "wanted")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "delta", "tuned", "wanted"]

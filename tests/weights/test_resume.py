@@ -71,8 +71,12 @@ def test_an_interrupted_run_goes_on(pair, wanted, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [".out.partial"]
     stop(pair, out, 0.7)
     done = []
+    kept = {path.name: path.stat().st_size for path in (tmp_path / ".out.partial").glob("model-*")}
     result = apply_delta(plan(pair), out, done.append)
-    assert result.resumed_files >= 3
+    assert result.resumed_files == len(kept) >= 3  # nothing unfinished took space
+    assert result.resumed_bytes == sum(kept.values())
+    assert result.bytes_written == plan(pair).output_bytes - result.resumed_bytes
+    assert 0 < result.bytes_read < plan(pair).input_bytes
     assert sum(done) == plan(pair).input_bytes
     assert contents(out) == wanted
     assert not list(verify(out))
@@ -108,6 +112,29 @@ def test_other_work_starts_anew(pair, tmp_path):
     stop(pair, tmp_path / "again", 0.6)
     os.utime(pair[0] / "model.safetensors", ns=(1, 1))
     assert apply_delta(plan(pair), tmp_path / "again").resumed_files == 0
+
+
+def test_a_small_file_that_cannot_be_read_costs_nothing(pair, tmp_path):
+    """It is looked at before any work; here it fails later, as a disk that breaks would."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("needs a file that cannot be read: Linux's /proc/self/mem")
+    out, notice = tmp_path / "out", pair[1] / "NOTICE"
+    notice.write_text("mine")
+    planned = plan(pair)
+
+    def breaks(_):
+        if not notice.is_symlink():
+            notice.unlink()
+            notice.symlink_to("/proc/self/mem")
+
+    try:
+        with pytest.raises(SelfeeError, match="Input/output error"):
+            apply_delta(planned, out, breaks)
+    finally:
+        notice.unlink()
+    result = apply_delta(planned, out)
+    assert (result.resumed_files, result.bytes_read) == (len(planned.shards), 0)
+    assert not list(verify(out))
 
 
 def test_a_full_disk_keeps_what_is_finished(pair, wanted, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,12 @@ from makers import Shape, oracle, random_tensors, write_checkpoint
 from sentencepiece import SentencePieceProcessor
 
 from selfee_cli.engine.tokenizer import load_tokenizer
+from selfee_cli.errors import MismatchError, SelfeeError
 from selfee_cli.weights.delta import DeltaResult, apply_delta, plan_delta
 from selfee_cli.weights.dtypes import DType
+from selfee_cli.weights.inspect import inspect
+from selfee_cli.weights.make_delta_plan import plan_make_delta
+from selfee_cli.weights.verify import verify
 
 TOKENIZER = models.tokenizer_model()
 ORACLE = SentencePieceProcessor()
@@ -369,6 +374,69 @@ def test_damaged_files_of_the_delta_do_not_matter(tmp_path: Path) -> None:
     )
     assert left == right
     assert left.keys() > broken.keys()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"chat_template": ' + b"[" * 100_000, b'{"chat_template": "\\ud800"}'],
+    ids=["endless", "half a pair"],
+)
+def test_hostile_files_of_the_delta_do_not_matter(tmp_path: Path, content: bytes) -> None:
+    make_pair(tmp_path, {"tokenizer.model": TOKENIZER, "tokenizer_config.json": content})
+    apply(tmp_path)
+    assert "chat_template" not in read(tmp_path, "tokenizer_config")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 499723\n"
+
+
+@pytest.mark.parametrize("place", ["base", "delta"])
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
+def test_a_pointer_is_refused_before_any_work(tmp_path: Path, place: str, name: str) -> None:
+    make_pair(tmp_path, {})
+    (tmp_path / place / name).write_bytes(POINTER)
+    if (place, name) == ("base", "tokenizer.json"):  # never taken from there
+        apply(tmp_path)
+        return
+    with pytest.raises(MismatchError, match="is a git-LFS pointer") as caught:
+        plan_delta(tmp_path / "base", tmp_path / "delta")
+    assert caught.value.message.startswith(str(tmp_path / place / name))
+
+
+def test_a_pointer_does_not_get_into_a_delta(tmp_path: Path) -> None:
+    make_pair(tmp_path, {"tokenizer.model": TOKENIZER})
+    apply(tmp_path)
+    (tmp_path / "out" / "tokenizer.model").write_bytes(POINTER)
+    with pytest.raises(MismatchError, match=r"tokenizer\.model is a git-LFS pointer"):
+        plan_make_delta(tmp_path / "base", tmp_path / "out")
+
+
+def test_a_pointer_makes_no_chat_ready(tmp_path: Path) -> None:
+    make_pair(tmp_path, {"tokenizer.model": TOKENIZER})
+    apply(tmp_path)
+    out = tmp_path / "out"
+    (out / "tokenizer.model").write_bytes(POINTER)
+    assert inspect(out).chat_ready  # tokenizer.json serves as well
+    (out / "tokenizer.json").unlink()
+    assert "tokenizer.model is a git-LFS pointer" in inspect(out).why_not
+
+
+@pytest.mark.parametrize("name", [b"LICENSE\xff", b"LICENSE\n", b"LICENSE\x1b[2J", b"LICENSE\\"])
+def test_a_name_that_no_list_can_hold_is_refused_before_any_work(
+    tmp_path: Path, name: bytes
+) -> None:
+    make_pair(tmp_path, {"tokenizer.model": TOKENIZER, os.fsdecode(name): b"terms"})
+    with pytest.raises(SelfeeError, match="cannot stand in SHA256SUMS") as caught:
+        plan_delta(tmp_path / "base", tmp_path / "delta")
+    assert caught.value.message.isprintable()
+
+
+def test_a_directory_may_have_any_name(tmp_path: Path) -> None:
+    make_pair(tmp_path, {"tokenizer.model": TOKENIZER})
+    base = (tmp_path / "base").rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    result = apply_delta(plan_delta(base, tmp_path / "delta"), tmp_path / "out")
+    assert result.manifest.made_from["base"]["name"] == r"caf\udce9"
+    assert list(verify(tmp_path / "out")) == []
 
 
 def test_the_bundled_pair_needs_no_correction(tmp_path: Path) -> None:

@@ -181,19 +181,23 @@ def test_a_checklist_is_of_md5sum(tmp_path):
     assert fault.file == "params.json" and len(fault.found) == 32
 
 
+def released(release, file):
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return ReleasedFile(release=release, name=file.name, sha256=digest)
+
+
+def release(monkeypatch, tmp_path, files):
+    monkeypatch.setattr("selfee_cli.weights.releases.RELEASES", tuple(files))
+    monkeypatch.setattr("selfee_cli.weights.verify.RELEASES", tuple(files))
+    monkeypatch.setenv("SELFEE_HOME", str(tmp_path / "home"))
+
+
 def test_known_releases(tmp_path, monkeypatch):
     path = write_checkpoint(tmp_path / "m", random_tensors(SMALL, seed=1), SMALL, "meta", shards=2)
     (path / "tokenizer.model").unlink()
     with pytest.raises(NotFoundError, match="no file of a known release"):
         list(verify(path))
-    digests = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in path.iterdir()}
-    released = tuple(
-        ReleasedFile(release="a release", name=name, sha256=digest)
-        for name, digest in digests.items()
-    )
-    monkeypatch.setattr("selfee_cli.weights.releases.RELEASES", released)
-    monkeypatch.setattr("selfee_cli.weights.verify.RELEASES", released)
-    monkeypatch.setenv("SELFEE_HOME", str(tmp_path / "home"))
+    release(monkeypatch, tmp_path, [released("a release", file) for file in path.iterdir()])
     with open_checkpoint(path) as checkpoint:
         fingerprint = sampled_fingerprint(checkpoint)
     assert known_release(fingerprint) is None
@@ -206,6 +210,42 @@ def test_known_releases(tmp_path, monkeypatch):
     (path / "consolidated.01.pth").unlink()
     (fault,) = verify(path)
     assert "missing from a release" in fault.reason
+
+
+def test_weights_without_a_known_digest_are_not_called_right(tmp_path, monkeypatch, streams):
+    from selfee_cli.commands.verify import verify as verify_command
+
+    tensors = random_tensors(SMALL, seed=1)
+    path = write_checkpoint(tmp_path / "m", tensors, SMALL, "bin", shards=3)
+    *known, last = sorted(path.glob("*.bin"))
+    release(monkeypatch, tmp_path, [released("a release", file) for file in known])
+    with open_checkpoint(path) as checkpoint:
+        fingerprint = sampled_fingerprint(checkpoint)
+    (path / "tokenizer.model").unlink()
+    assert list(verify(path)) == []
+    assert expectation(path).unchecked == (last.name,)
+    assert known_release(fingerprint) is None
+    verify_command(path)
+    told = streams.taken()[1]
+    assert f"{last.name} was not checked" in told and f"{path} is right as far as is known" in told
+    verify_command(path, as_json=True)
+    assert json.loads(streams.taken()[0])["unchecked"] == [last.name]
+    release(monkeypatch, tmp_path, [released("a release", file) for file in (*known, last)])
+    verify_command(path)
+    assert f"{path} is right: 3 files as in the known releases" in streams.taken()[1]
+    assert known_release(fingerprint) == "a release"  # the index needs no digest
+
+
+def test_weights_of_another_release_do_not_belong(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "m", random_tensors(SMALL, seed=1), SMALL, "meta", shards=2)
+    (path / "tokenizer.model").unlink()
+    first, second, params = (
+        path / n for n in ("consolidated.00.pth", "consolidated.01.pth", "params.json")
+    )
+    files = [released("one", first), released("one", params), released("another", second)]
+    release(monkeypatch, tmp_path, files)
+    (fault,) = verify(path)
+    assert (fault.file, fault.reason) == (second.name, "one has no such file")
 
 
 def test_inspect(made, tmp_path):
@@ -316,3 +356,29 @@ def test_weights_in_float64_are_no_surprise(tmp_path):
     write_hf(tmp_path, {"a": torch.ones(2, dtype=torch.float64)}, "safetensors")
     with pytest.raises(SelfeeError, match="F64"):
         inspect(tmp_path)
+
+
+def test_names_that_everyone_uses_do_not_keep_from_recomputing(made, tmp_path, streams):
+    from safetensors.torch import load_file
+
+    from selfee_cli.commands.verify import verify as verify_command
+
+    tensors = {}
+    for shard in made.glob("*.safetensors"):
+        tensors |= load_file(shard)
+    path = tmp_path / "old"
+    write_hf(path, tensors, "bin", shards=2)
+    assert (path / "pytorch_model-00001-of-00002.bin").exists()
+    with pytest.raises(NotFoundError, match="no file of a known release"):
+        verify_command(path)
+    pair = {"base": str(tmp_path / "base"), "delta": str(tmp_path / "delta")}
+    verify_command(path, **pair)
+    assert f"{path} is right: {len(tensors)} tensors are base + delta" in streams.taken()[1]
+    tensors["lm_head.weight"][3, 3] += 1
+    write_hf(path, tensors, "bin", shards=2)
+    with pytest.raises(MismatchError):
+        verify_command(path, **pair, as_json=True)
+    report = json.loads(streams.taken()[0])
+    assert report["checked"] == [f"{len(tensors)} tensors against base + delta: 1 fault"]
+    with pytest.raises(NotFoundError, match="there is no"):
+        verify_command(tmp_path / "nowhere", **pair)

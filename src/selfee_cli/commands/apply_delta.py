@@ -33,7 +33,13 @@ def apply_delta(
         typer.Option("--delta", metavar="DIR|REPO", help="The published delta, in any layout."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where to; must not exist or be empty.")
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            callback=opt.expanded,
+            help="Where to; must not exist or be empty.",
+        ),
     ],
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="DTYPE", help="float16, bfloat16 or float32.")
@@ -53,7 +59,8 @@ def apply_delta(
     Example: selfee apply-delta --base llama-7b --delta selfee-7b-delta --out selfee-7b
     """
     from selfee_cli.weights import delta as weights
-    from selfee_cli.weights.disk import check_target
+    from selfee_cli.weights.disk import check_target, staging_of
+    from selfee_cli.weights.journal import check_other_work
 
     check_target(out)
     storage, largest = parse_dtype(dtype), parse_size(shard_size)
@@ -63,6 +70,7 @@ def apply_delta(
         dtype=storage,
         shard_size=largest,
     )
+    check_other_work(staging_of(out), plan.key())
     _say_origins(plan)
     if dry_run:
         _foretell(plan, out, as_json)
@@ -71,9 +79,10 @@ def apply_delta(
     if as_json:
         console.json(_to_json(plan, result))
     rate = (result.bytes_read + result.bytes_written) / max(result.seconds, 1e-9) / 1e9
+    size = byte_text(result.resumed_bytes + result.bytes_written)
     console.say(
         f"made {out}: {count_text(plan.parameters)} parameters as {dtype}, "
-        f"{byte_text(result.bytes_written)}, in {result.seconds:.1f} s ({rate:.2f} GB/s); "
+        f"{size}, in {result.seconds:.1f} s ({rate:.2f} GB/s); "
         f'next: selfee ask --model {opt.quoted(out)} "What is self-feedback?"'
     )
 
@@ -87,13 +96,25 @@ def _apply(plan: DeltaPlan, out: Path) -> DeltaResult:
         try:
             result = weights.apply_delta(plan, out, bar.advance)
         except KeyboardInterrupt:
-            raise Interrupted("interrupted: the same command goes on from here") from None
+            raise interrupted(out) from None
     if result.resumed_files:
         files = "1 file" if result.resumed_files == 1 else f"{result.resumed_files} files"
         console.say(f"resumed: {files} of an earlier run were already there")
     for note in result.notes:
         console.say(note)
     return result
+
+
+def interrupted(out: Path) -> Interrupted:
+    """Say what an interrupted run into ``out`` has left."""
+    from selfee_cli.weights.disk import staging_of
+    from selfee_cli.weights.journal import holds_finished
+
+    if holds_finished(staging_of(out)):
+        return Interrupted("interrupted: the same command goes on from here")
+    if out.is_dir() and any(out.iterdir()):
+        return Interrupted(f"interrupted at the very end: {out} is complete")
+    return Interrupted("interrupted: no file was finished, so nothing is kept")
 
 
 def _say_origins(plan: DeltaPlan) -> None:
@@ -161,6 +182,8 @@ def _to_json(plan: DeltaPlan, result: DeltaResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "bytes_read": result.bytes_read,
         "bytes_written": result.bytes_written,
+        "resumed_files": result.resumed_files,
+        "resumed_bytes": result.resumed_bytes,
         "notes": list(result.notes),
         "manifest": result.manifest.to_json(),
     }

@@ -14,7 +14,10 @@ from selfee_cli.ui.console import console
 
 @opt.command
 def checksum(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A directory of weights.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", callback=opt.expanded, help="A directory of weights."),
+    ],
     output: Annotated[
         str | None,
         typer.Argument(metavar="[-]", help="`-` prints the sums instead of writing SHA256SUMS."),

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @opt.command
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A directory of weights.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", callback=opt.expanded, help="A directory of weights."),
+    ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
@@ -32,7 +35,8 @@ def inspect(
         console.json(found.to_json())
         return
     for label, value in _rows(found):
-        console.line(f"{label:<14}{printable(value)}")
+        line = printable(value).replace("\n", "\\n")  # no value can pass for a row of its own
+        console.line(f"{label:<14}{line}")
 
 
 def _rows(found: Inspection) -> list[tuple[str, str]]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfee_cli.commands import options as opt
-from selfee_cli.commands.apply_delta import parse_dtype, parse_size
-from selfee_cli.errors import Interrupted
+from selfee_cli.commands.apply_delta import interrupted, parse_dtype, parse_size
 from selfee_cli.ui.console import console
 from selfee_cli.ui.units import byte_text, count_text
 
@@ -29,7 +28,13 @@ def make_delta(
         typer.Option("--tuned", metavar="DIR|REPO", help="The weights after, in any layout."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where to; must not exist or be empty.")
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            callback=opt.expanded,
+            help="Where to; must not exist or be empty.",
+        ),
     ],
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="DTYPE", help="float32, float16 or bfloat16.")
@@ -49,7 +54,8 @@ def make_delta(
     Example: selfee make-delta --base llama-7b --tuned my-selfee-7b --out my-selfee-7b-delta
     """
     from selfee_cli.weights import make_delta as weights
-    from selfee_cli.weights.disk import check_target
+    from selfee_cli.weights.disk import check_target, staging_of
+    from selfee_cli.weights.journal import check_other_work
 
     check_target(out)
     storage, largest = parse_dtype(dtype), parse_size(shard_size)
@@ -60,13 +66,15 @@ def make_delta(
         exact=exact,
         shard_size=largest,
     )
+    check_other_work(staging_of(out), plan.key())
     result = _make(plan, out)
     if as_json:
         console.json(_to_json(plan, result))
     rate = (result.bytes_read + result.bytes_written) / max(result.seconds, 1e-9) / 1e9
+    size = byte_text(result.resumed_bytes + result.bytes_written)
     console.say(
         f"made {out}: {count_text(plan.parameters)} parameters as {dtype}, "
-        f"{byte_text(result.bytes_written)}, in {result.seconds:.1f} s ({rate:.2f} GB/s); "
+        f"{size}, in {result.seconds:.1f} s ({rate:.2f} GB/s); "
         f"next: selfee apply-delta --base {opt.quoted(plan.base)} --delta {opt.quoted(out)} "
         f"--dtype {plan.tuned_dtype.torch_name} --out DIR"
     )
@@ -81,7 +89,7 @@ def _make(plan: MakePlan, out: Path) -> MakeResult:
         try:
             result = weights.make_delta(plan, out, bar.advance)
         except KeyboardInterrupt:
-            raise Interrupted("interrupted: the same command goes on from here") from None
+            raise interrupted(out) from None
     if result.resumed_files:
         files = "1 file" if result.resumed_files == 1 else f"{result.resumed_files} files"
         console.say(f"resumed: {files} of an earlier run were already there")
@@ -98,6 +106,8 @@ def _to_json(plan: MakePlan, result: MakeResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "bytes_read": result.bytes_read,
         "bytes_written": result.bytes_written,
+        "resumed_files": result.resumed_files,
+        "resumed_bytes": result.resumed_bytes,
         "round_trip": result.round_trip.to_json(),
         "notes": list(result.notes),
         "manifest": result.manifest.to_json(),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from selfee_cli.commands import options as opt
-from selfee_cli.errors import MismatchError, UsageError
-from selfee_cli.ui.console import console
+from selfee_cli.errors import MismatchError, NotFoundError, UsageError
+from selfee_cli.ui.console import console, printable
 
 if TYPE_CHECKING:
     from selfee_cli.weights.verify import Fault
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 @opt.command
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A directory of weights.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", callback=opt.expanded, help="A directory of weights."),
+    ],
     *,
     base: Annotated[
         str | None,
@@ -35,37 +39,58 @@ def verify(
     """
     if (base is None) != (delta is None):
         raise UsageError("--base and --delta go together", hint="give both or neither")
-    faults: list[Fault] = []
-    checked: list[str] = []
+    report = _Report(as_json=as_json)
     if base is None or delta is None:
-        checked.append(_against_digests(path, faults, as_json))
+        _check_digests(path, report)
     else:
-        if _has_digests(path):
-            checked.append(_against_digests(path, faults, as_json))
-        checked.append(_against_sum(path, base, delta, faults, as_json))
+        with contextlib.suppress(NotFoundError):  # without known digests there is still the sum
+            _check_digests(path, report)
+        _check_sum(path, base, delta, report)
     if as_json:
-        console.json(_to_json(path, checked, faults))
-    if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        console.json(report.to_json(path))
+    if report.faults:
+        count = _count(len(report.faults))
         raise MismatchError(
             f"{path} is not what it should be: {count}",
             hint="download or make the files that are named above again",
         )
-    console.say(f"{path} is right: {'; '.join(checked)}")
+    known = "right as far as is known" if report.unchecked else "right"
+    console.say(f"{path} is {known}: {'; '.join(report.checked)}")
 
 
-def _has_digests(path: Path) -> bool:
-    from selfee_cli.errors import NotFoundError
-    from selfee_cli.weights.verify import expectation
+@dataclass(kw_only=True)
+class _Report:
+    """What was checked, what was found and what could not be checked."""
 
-    try:
-        expectation(path)
-    except NotFoundError:
-        return False
-    return True
+    as_json: bool
+    checked: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+    def add(self, found: list[Fault], *, right: str, wrong: str) -> None:
+        """Add a check, in the words for a right outcome or a wrong one, and tell its faults."""
+        self.checked.append(f"{wrong}: {_count(len(found))}" if found else right)
+        self.faults += found
+        if not self.as_json:
+            for fault in found:
+                console.line(printable(str(fault)).replace("\n", "\\n"))
+
+    def to_json(self, path: Path) -> dict[str, Any]:
+        return {
+            "schema": "selfee.verify/1",
+            "path": str(path),
+            "ok": not self.faults,
+            "checked": self.checked,
+            "unchecked": self.unchecked,
+            "faults": [fault.to_json() for fault in self.faults],
+        }
 
 
-def _against_digests(path: Path, faults: list[Fault], as_json: bool) -> str:
+def _count(faults: int) -> str:
+    return "1 fault" if faults == 1 else f"{faults} faults"
+
+
+def _check_digests(path: Path, report: _Report) -> None:
     from selfee_cli.ui.progress import ByteProgress
     from selfee_cli.weights import verify as weights
 
@@ -73,11 +98,16 @@ def _against_digests(path: Path, faults: list[Fault], as_json: bool) -> str:
     with ByteProgress("verify", enabled=not console.quiet) as bar:
         bar.start(expected.total_bytes(path))
         found = list(weights.verify(path, expected, bar.advance))
-    _tell(found, faults, as_json)
-    return f"{len(expected.digests)} files as in {expected.source}"
+    files = f"{len(expected.digests)} files"
+    report.add(
+        found, right=f"{files} as in {expected.source}", wrong=f"{files} against {expected.source}"
+    )
+    report.unchecked += expected.unchecked
+    for name in expected.unchecked:
+        console.say(f"{name} was not checked: no digest of it is known")
 
 
-def _against_sum(path: Path, base: str, delta: str, faults: list[Fault], as_json: bool) -> str:
+def _check_sum(path: Path, base: str, delta: str, report: _Report) -> None:
     from selfee_cli.ui.progress import ByteProgress
     from selfee_cli.weights.delta import plan_delta
     from selfee_cli.weights.recompute import recompute
@@ -86,22 +116,9 @@ def _against_sum(path: Path, base: str, delta: str, faults: list[Fault], as_json
     with ByteProgress("recompute", enabled=not console.quiet) as bar:
         bar.start(plan.input_bytes)
         found = list(recompute(plan, path, bar.advance))
-    _tell(found, faults, as_json)
-    return f"{len(plan.tensors)} tensors are base + delta, bit for bit"
-
-
-def _tell(found: Iterable[Fault], faults: list[Fault], as_json: bool) -> None:
-    for fault in found:
-        faults.append(fault)
-        if not as_json:
-            console.line(str(fault))
-
-
-def _to_json(path: Path, checked: list[str], faults: list[Fault]) -> dict[str, Any]:
-    return {
-        "schema": "selfee.verify/1",
-        "path": str(path),
-        "ok": not faults,
-        "checked": checked,
-        "faults": [fault.to_json() for fault in faults],
-    }
+    tensors = f"{len(plan.tensors)} tensors"
+    report.add(
+        found,
+        right=f"{tensors} are base + delta, bit for bit",
+        wrong=f"{tensors} against base + delta",
+    )

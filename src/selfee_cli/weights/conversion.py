@@ -11,6 +11,7 @@ Arrays passed in are flat, contiguous, of equal length and do not overlap.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -100,16 +101,27 @@ def is_vectorised(dtype: DType) -> bool:
     nan = np.isnan(values)
     if not np.where(nan, np.isnan(found), found.view(_U32) == values.view(_U32)).all():
         return False
-    middle = 1 << (12 if dtype is DType.F16 else 15)
-    near = values[raw & 0x7FFF < dtype.infinity - 1].view(_U32)  # nothing beside it overflows
-    wanted, rounded = np.empty(near.size, _U16), np.empty(near.size, _U16)
-    for offset in (0, 1, middle - 1, middle, middle + 1):
-        beside = (near + _U32(offset)).view(np.float32)
+    near = values[raw & 0x7FFF < dtype.infinity - 1]  # nothing beside it overflows
+    for beside in _beside(near, dtype):
+        wanted, rounded = np.empty(beside.size, _U16), np.empty(beside.size, _U16)
         plain_encode(beside, dtype, wanted)
         numkong.astype(beside, dtype.torch_name, out=_typed(rounded, dtype))
         if not np.array_equal(rounded, wanted):
             return False
     return True
+
+
+def _beside(values: Floats, dtype: DType) -> Iterator[Floats]:
+    """Give the values of a 16-bit type, the middles between each and the next, and neighbours."""
+    bits = values.view(_U32)
+    middle = 1 << (12 if dtype is DType.F16 else 15)
+    for offset in (0, 1, middle - 1, middle, middle + 1):
+        yield (bits + _U32(offset)).view(np.float32)
+    if dtype is DType.F16:  # its subnormals are wider apart than the bits of float32 tell
+        middles = ((np.arange(1 << 10) + 0.5) * 2.0**-24).astype(np.float32).view(_U32)
+        for near in (middles - _U32(1), middles, middles + _U32(1)):
+            yield near.view(np.float32)
+            yield (near | _U32(1 << 31)).view(np.float32)
 
 
 def plain_decode(raw: Raw, dtype: DType, out: Floats) -> None:

@@ -183,7 +183,8 @@ def _check_blocks(
 ) -> None:
     last = -1
     for index, values in blocks:
-        if np.any(np.diff(index, prepend=last) <= 0):
+        # compared, not subtracted: a difference of 64-bit indices can wrap
+        if index[0] <= last or np.any(index[1:] <= index[:-1]):
             raise _damaged(path, f"the indices of {name} do not ascend from 0")
         last = int(index[-1])
         if last >= size:

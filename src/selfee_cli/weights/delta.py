@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +25,12 @@ from selfee_cli.weights.disk import (
     WrittenFile,
     check_space,
     check_target,
-    staged_directory,
     write_json,
     write_text,
 )
 from selfee_cli.weights.dtypes import DType, Floats, Raw
 from selfee_cli.weights.fingerprint import sampled_fingerprint
-from selfee_cli.weights.journal import Journal, holds_finished
+from selfee_cli.weights.journal import Journal
 from selfee_cli.weights.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -41,6 +39,7 @@ from selfee_cli.weights.manifest import (
     tensor_records,
 )
 from selfee_cli.weights.sidecars import write_sidecars
+from selfee_cli.weights.staging import staged_directory
 from selfee_cli.weights.storage import TensorInfo, row_ranges
 from selfee_cli.weights.write_behind import WriteBehind
 from selfee_cli.weights.writer import ShardWriter, WrittenTensor
@@ -62,10 +61,13 @@ class DeltaResult:
     seconds: float
     bytes_read: int
     bytes_written: int
+    """By this run, as ``bytes_read``."""
     notes: tuple[str, ...]
     """What the user should know, a line each."""
     resumed_files: int = 0
     """Files that an earlier run had finished."""
+    resumed_bytes: int = 0
+    """Of these files."""
 
 
 def apply_delta(
@@ -75,13 +77,14 @@ def apply_delta(
 
     Args:
         plan: What :func:`plan_delta` gave.
-        out: The target. It appears whole, at the end, by one rename. A failure leaves nothing;
-            a full disk, Ctrl-C or a kill leaves ``.NAME.partial`` beside it, from which the next
-            run goes on.
+        out: The target. It appears whole, at the end, by one rename. A failure leaves what is
+            finished in ``.NAME.partial`` beside it, from which the next run goes on; one that
+            shows an input to be wrong leaves nothing.
         progress: Is told how many more of the ``plan.input_bytes`` were dealt with.
 
     Raises:
-        UsageError: The target exists and is not empty.
+        UsageError: The target is not empty, a mount point or the current directory; or
+            ``.NAME.partial`` holds other files.
         ResourceError: The disk is too small or ran full.
         MismatchError: A result is not finite, an input is not whole, or the delta's correction
             is damaged.
@@ -92,13 +95,12 @@ def apply_delta(
     check_target(out)
     with (
         open_correction(plan.delta, plan.tensors) as correction,
-        staged_directory(out, keep=holds_finished) as staging,
-        closing(Journal(staging, plan.key())) as journal,
+        staged_directory(out, plan.key()) as journal,
     ):
-        resumed = len(journal.finished)
-        present = sum(shard.file.size for shard in journal.finished.values())
-        check_space(out, plan.output_bytes - present + SLACK)
-        writer = _write_shards(plan, staging, journal, correction, progress)
+        staging = journal.directory
+        resumed, present = len(journal.finished), journal.finished_bytes
+        check_space(out, plan.output_bytes - present + SLACK, staging=staging)
+        writer, bytes_read = _write_shards(plan, journal, correction, progress)
         files, notes = write_sidecars(plan, staging)
         manifest = write_records(
             staging,
@@ -108,41 +110,40 @@ def apply_delta(
             tensors=writer.tensors,
             files=[*writer.files, *files],
         )
-        journal.remove()
     not_applied = correction.note(plan.dtype)
     return DeltaResult(
         path=out,
         manifest=manifest,
         seconds=time.perf_counter() - began,
-        bytes_read=plan.input_bytes,
-        bytes_written=plan.output_bytes,
+        bytes_read=bytes_read,
+        bytes_written=plan.output_bytes - present,
         notes=(*notes, not_applied) if not_applied else tuple(notes),
         resumed_files=resumed,
+        resumed_bytes=present,
     )
 
 
 def _write_shards(
-    plan: DeltaPlan,
-    directory: Path,
-    journal: Journal,
-    correction: Correction,
-    progress: Advance,
-) -> ShardWriter:
-    """Write the shards that the journal does not know as finished."""
+    plan: DeltaPlan, journal: Journal, correction: Correction, progress: Advance
+) -> tuple[ShardWriter, int]:
+    """Write the shards that the journal does not know as finished; give the bytes read for it."""
+    bytes_read = plan.input_bytes
     with (
         open_checkpoint(plan.base) as base,
         open_checkpoint(plan.delta) as delta,
-        ShardWriter(directory, plan.shards, journal) as writer,
+        ShardWriter(journal.directory, plan.shards, journal) as writer,
     ):
         adder = Adder(base, delta, max(CHUNK, *(info.row_size for info in plan.tensors)))
         due = {info.name for info in writer.due}
         for info in plan.tensors:
             if info.name not in due:
-                progress(adder.input_bytes(info.name, 0, info.rows))
+                skipped = adder.input_bytes(info.name, 0, info.rows)
+                bytes_read -= skipped
+                progress(skipped)
         with WriteBehind(writer, adder.capacity) as pipe:
             for info in writer.due:
                 _add_tensor(adder, info, pipe, correction, progress)
-    return writer
+    return writer, bytes_read
 
 
 class PairReader:

@@ -18,6 +18,7 @@ from selfee_cli.weights.identity import describe_delta
 from selfee_cli.weights.manifest import Origin
 from selfee_cli.weights.pairing import VOCABULARY, check_pair, size_name
 from selfee_cli.weights.releases import known_release
+from selfee_cli.weights.sidecars import check_sidecars
 from selfee_cli.weights.storage import TensorInfo
 from selfee_cli.weights.writer import SHARD_SIZE, ShardPlan, plan_shards
 
@@ -93,7 +94,7 @@ def plan_delta(
 
     Raises:
         MismatchError: Names or shapes differ by more than one row of the vocabulary, or a file is
-            not whole.
+            not whole or a git-LFS pointer.
         NotFoundError: Weights, or the delta's ``config.json``, are not there.
         SelfeeError: Base and delta are swapped, or one of them is not what it should be.
     """
@@ -108,6 +109,7 @@ def plan_delta(
                 f"{delta / 'config.json'} is missing",
                 hint="the configuration comes with the delta: download all of its files",
             )
+        check_sidecars(base, delta)
         tensors = tuple(
             TensorInfo(name=name, dtype=dtype, shape=info.shape)
             for name, info in delta_weights.tensors.items()
@@ -138,7 +140,7 @@ def origin_of(checkpoint: Checkpoint) -> Origin:
     """Say which checkpoint this is, for the manifest of what is made from it."""
     fingerprint = sampled_fingerprint(checkpoint)
     return Origin(
-        name=_name_of(checkpoint.path),
+        name=_name_of(checkpoint.path).encode("utf-8", "backslashreplace").decode(),
         layout=checkpoint.layout,
         fingerprint=fingerprint,
         release=known_release(fingerprint),

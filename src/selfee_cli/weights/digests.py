@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from selfee_cli.errors import SelfeeError
+from selfee_cli.weights.bounds import shown
 from selfee_cli.weights.storage import DataFile
 
 SUMS_NAME = "SHA256SUMS"
@@ -17,6 +18,8 @@ CHECKLIST_NAME = "checklist.chk"
 MAX_LIST = 16 << 20
 """Bytes of a list of digests."""
 _CHUNK = 1 << 20
+_UNLISTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\]")
+"""Control codes, ends of lines, bytes that are not UTF-8 and the backslash."""
 _LINE = re.compile(r"\\?([0-9a-fA-F]{32}|[0-9a-fA-F]{64}) [ *](.+)")
 
 Advance = Callable[[int], None]
@@ -70,6 +73,15 @@ def hash_file(
 def format_sums(digests: Iterable[tuple[str, str]]) -> str:
     """Give (name, digest) pairs as the text that ``sha256sum -c`` reads."""
     return "".join(f"{digest}  {name}\n" for name, digest in digests)
+
+
+def check_listable(path: Path) -> None:
+    """Refuse a file whose name could not be read back from a list of digests."""
+    if _UNLISTABLE.search(path.name):
+        raise SelfeeError(
+            f"the file name {shown(path.name)} cannot stand in {SUMS_NAME}",
+            hint="rename the file: in UTF-8, with no control code and no backslash",
+        )
 
 
 def read_sums(path: Path) -> dict[str, str]:

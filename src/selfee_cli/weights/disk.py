@@ -9,21 +9,18 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from selfee_cli.errors import ResourceError, SelfeeError, UsageError
-
-try:
-    import fcntl
-except ImportError:  # no such locks on Windows
-    fcntl = None  # type: ignore[assignment]
+from selfee_cli.errors import NotFoundError, ResourceError, SelfeeError, UsageError
 
 _SYNC_EVERY = 64 << 20  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What some network file systems say to the sync of a directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +56,16 @@ def reserve(file: BinaryIO, size: int) -> None:
         if error.errno in _FULL:
             raise
         # some file systems cannot: then the writes themselves will tell
+
+
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all of ``data``, whose elements are bytes, to a file without a buffer.
+
+    Such a file writes less where the disk runs full within ``data``; only the next write fails.
+    """
+    done = file.write(data)
+    while done < len(data):
+        done += file.write(data[done:])
 
 
 class EarlySync:
@@ -141,15 +148,35 @@ def replace_text(path: Path, text: str) -> None:
         raise
 
 
+def expanded(path: Path) -> Path:
+    """Give a path with a ``~`` at its front as the home directory that it means.
+
+    Raises:
+        NotFoundError: Nobody knows that home directory.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise NotFoundError(
+            f"{path.parts[0]} is no home directory that is known here",
+            hint=f"write the path out, or ./{path} for a directory of that name",
+        ) from None
+
+
 def check_target(target: Path) -> None:
-    """Refuse a target directory that exists and is not empty."""
-    if target.is_dir() and not any(target.iterdir()):
-        return
+    """Refuse a target directory that is not empty, or that nothing can be renamed to."""
     if target.exists() or target.is_symlink():
-        state = "is not empty" if target.is_dir() else "is a file"
-        raise UsageError(
-            f"{target} {state}", hint="give a directory that does not exist yet; nothing is removed"
-        )
+        if not target.is_dir() or any(target.iterdir()):
+            state = "is not empty" if target.is_dir() else "is a file"
+            raise UsageError(
+                f"{target} {state}",
+                hint="give a directory that does not exist yet; nothing is removed",
+            )
+        inside = f"give a directory inside it, such as {target / 'weights'}"
+        if os.path.ismount(target.resolve()):
+            raise UsageError(f"{target} is where a disk is mounted", hint=inside)
+        if target.samefile(os.curdir):
+            raise UsageError(f"{target} is the current directory", hint=inside)
 
 
 def free_space(target: Path) -> int:
@@ -166,9 +193,9 @@ def staging_of(target: Path) -> Path:
     return target.parent / f".{target.name}.partial"
 
 
-def check_space(target: Path, needed: int) -> None:
-    """Refuse work whose ``needed`` bytes do not fit where ``target`` is to be."""
-    free = free_space(target)
+def check_space(target: Path, needed: int, *, staging: Path | None = None) -> None:
+    """Refuse work whose ``needed`` bytes do not fit where ``target``, or its staging, is to be."""
+    free = free_space(staging or target)
     if free < needed:
         raise ResourceError(
             f"{target} needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free there",
@@ -176,66 +203,16 @@ def check_space(target: Path, needed: int) -> None:
         )
 
 
-@contextmanager
-def staged_directory(
-    target: Path, *, keep: Callable[[Path], bool] = lambda _: False
-) -> Iterator[Path]:
-    """Give a directory beside ``target`` that becomes ``target`` if the block succeeds.
-
-    The block's files must be synced by itself. The directory is the same for every run, and one
-    run at a time has it. A failure removes it, with the parents that were made for it; a full
-    disk or Ctrl-C leaves it where ``keep`` says that it holds work worth going on with.
-
-    Raises:
-        SelfeeError: another run has it.
-    """
-    target = target.resolve()
-    made = [parent for parent in target.parents if not parent.exists()]
-    staging = staging_of(target)
-    with disk_errors(target.parent):
-        staging.mkdir(parents=True, exist_ok=True)
-    with _locked(staging, target):
-        try:
-            yield staging
-            with disk_errors(target.parent):
-                _sync_directory(staging)
-                staging.rename(target)
-                _sync_directory(target.parent)
-        except BaseException as error:
-            if not (isinstance(error, KeyboardInterrupt | ResourceError) and keep(staging)):
-                shutil.rmtree(staging, ignore_errors=True)
-                for parent in made:
-                    if parent.exists() and not any(parent.iterdir()):
-                        parent.rmdir()
-            raise
-
-
-@contextmanager
-def _locked(staging: Path, target: Path) -> Iterator[None]:
-    """Hold the lock on a directory, which a process loses when it ends, however it ends."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(staging, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not staging.exists() or os.fstat(descriptor).st_ino != staging.stat().st_ino:
-            raise BlockingIOError  # whoever had it has just finished
-        yield
-    except BlockingIOError:
-        raise SelfeeError(
-            f"another selfee is making {target} right now", hint="wait for it, or choose another"
-        ) from None
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory on the disk, where the system can."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return  # not every system opens directories
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(descriptor)

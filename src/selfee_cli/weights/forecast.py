@@ -16,7 +16,7 @@ from selfee_cli.weights.delta_plan import DeltaPlan
 from selfee_cli.weights.digests import Crc32
 from selfee_cli.weights.disk import free_space, staging_of
 from selfee_cli.weights.dtypes import DType, byte_view
-from selfee_cli.weights.journal import finished_bytes
+from selfee_cli.weights.journal import finished_bytes, unfinished_bytes
 from selfee_cli.weights.write_behind import WriteBehind
 
 _INTERPRETER = 32 << 20
@@ -33,6 +33,7 @@ class Forecast:
     finished_bytes: int
     """Of the output, what an interrupted run has left that this one goes on with."""
     free_bytes: int
+    """On the disk, with what an interrupted run has left that is removed first."""
     memory_bytes: int
     """Resident at the most, about."""
     seconds: float
@@ -56,14 +57,15 @@ class Forecast:
 def forecast(plan: DeltaPlan, out: Path | str) -> Forecast:
     """Say what the work of ``plan`` into ``out`` would take; nothing is written."""
     out = Path(out)
-    finished = finished_bytes(staging_of(out), plan.key())
+    staging = staging_of(out)
+    finished = finished_bytes(staging, plan.key())
     left = 1 - finished / max(1, plan.output_bytes)
     capacity = max(CHUNK, *(info.row_size for info in plan.tensors))
     return Forecast(
         input_bytes=plan.input_bytes,
         output_bytes=plan.output_bytes,
         finished_bytes=finished,
-        free_bytes=free_space(out),
+        free_bytes=free_space(staging) + unfinished_bytes(staging, plan.key()),
         memory_bytes=_INTERPRETER
         + Adder.scratch_bytes(capacity)
         + WriteBehind.scratch_bytes(capacity),

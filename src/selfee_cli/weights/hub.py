@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfee_cli.errors import NotFoundError, ResourceError
+from selfee_cli.folders import make_private
 from selfee_cli.settings import cache_dir
-from selfee_cli.weights.disk import check_space
+from selfee_cli.weights.disk import check_space, expanded
 from selfee_cli.weights.hub_errors import UnreachableError, hub_errors
 from selfee_cli.weights.hub_files import (
     FileSet,
@@ -74,14 +75,14 @@ def resolve(
         quiet: No progress bars, and no remarks of the library's own.
 
     Raises:
-        NotFoundError: no such directory, repository, revision or weights; or not on this machine,
-            and the Hub is out of reach.
+        NotFoundError: no such directory, home directory, repository, revision or weights; or not
+            on this machine, and the Hub is out of reach.
         UsageError: a name that no repository can have.
         ResourceError: the files do not fit on the disk.
         SelfeeError: gated, refused, or the connection broke off.
         Interrupted: by Ctrl-C.
     """
-    path = Path(value).expanduser()
+    path = expanded(Path(value))
     if path.exists():
         return path
     match = _REPO.fullmatch(value)
@@ -226,7 +227,7 @@ def _directory(folder: Path, files: FileSet) -> Path:
         return folder
     digest = hashlib.sha256("\n".join([str(folder), *files.names]).encode()).hexdigest()
     view = cache_dir() / "hub" / f"{folder.parent.parent.name}-{folder.name[:7]}-{digest[:8]}"
-    view.mkdir(parents=True, exist_ok=True)
+    make_private(view)
     for name in files.names:
         if (folder / name).is_file() and not (view / name).exists():
             (view / name).unlink(missing_ok=True)  # a link to a cache that was emptied since

@@ -7,34 +7,43 @@ layout, without trusting names or readmes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from selfee_cli.weights.checkpoint import Checkpoint
 from selfee_cli.weights.conversion import to_float32
+from selfee_cli.weights.dtypes import Floats
 
 _DELTA_NORM = 0.35
 """Largest mean of a norm's weights. Fine-tuning moves it by hundredths; a model's is about 1."""
 
 
-def largest_norm(checkpoint: Checkpoint) -> float | None:
-    """Give the largest mean of weights among the norms; None where there are none to judge by."""
-    means = []
+def norms(checkpoint: Checkpoint) -> Iterator[tuple[str, Floats]]:
+    """Give name and weights of every norm."""
     for name, info in checkpoint.tensors.items():
         if name.endswith("norm.weight") and len(info.shape) == 1 and info.size:
-            values = to_float32(checkpoint.read(name), info.dtype)
-            means.append(float(values.mean(dtype=np.float64)))
-    return max(means) if means else None
+            yield name, to_float32(checkpoint.read(name), info.dtype)
 
 
 def is_delta(checkpoint: Checkpoint) -> bool:
     """Whether the weights are a difference to another model, of no use by themselves."""
-    largest = largest_norm(checkpoint)
+    return is_delta_by(weights for _, weights in norms(checkpoint))
+
+
+def is_delta_by(norms: Iterable[Floats]) -> bool:
+    """Whether weights with these norms are such a difference; without any, nobody could tell."""
+    largest = _largest_mean(norms)
     return largest is not None and largest < _DELTA_NORM
 
 
 def describe_delta(checkpoint: Checkpoint) -> str | None:
     """Say in one line why these weights are a delta; None where they are a model."""
-    largest = largest_norm(checkpoint)
+    largest = _largest_mean(weights for _, weights in norms(checkpoint))
     if largest is None or not largest < _DELTA_NORM:
         return None
     return f"its norm weights average at most {largest:.2g}, a model's are near 1"
+
+
+def _largest_mean(norms: Iterable[Floats]) -> float | None:
+    return max((float(weights.mean(dtype=np.float64)) for weights in norms), default=None)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selfee_cli.errors import SelfeeError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
 from selfee_cli.weights.identity import describe_delta, is_delta
 from selfee_cli.weights.manifest import Manifest, read_manifest
+from selfee_cli.weights.storage import DataFile, refuse_lfs_pointer
 
 __all__ = ["Inspection", "describe_delta", "inspect", "is_delta"]
 
@@ -97,6 +99,19 @@ def _why_not_ready(checkpoint: Checkpoint) -> str | None:
         return f"it is a delta ({reason}): selfee apply-delta adds it to its base"
     if not checkpoint.config:
         return "config.json is missing"
-    if not any((checkpoint.path / n).exists() for n in ("tokenizer.model", "tokenizer.json")):
-        return "tokenizer.model is missing"
-    return None
+    return _why_no_tokenizer(checkpoint.path)
+
+
+def _why_no_tokenizer(path: Path) -> str | None:
+    reason = None
+    for name in ("tokenizer.model", "tokenizer.json"):
+        if not (path / name).exists():
+            continue
+        try:
+            with DataFile(path / name) as file:
+                refuse_lfs_pointer(file)
+        except SelfeeError as error:
+            reason = reason or error.message
+        else:
+            return None
+    return reason or "tokenizer.model is missing"

@@ -2,7 +2,7 @@
 
 The journal lies in the staging directory: a line that names the work, then a line for each
 finished file, written after the file is on the disk. A line that was cut short counts for
-nothing, and so does a journal of other work.
+nothing, and so does a journal of other work: :func:`check_other_work` asks before it is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfee_cli.weights.disk import WrittenFile, disk_errors
+from selfee_cli.errors import UsageError
+from selfee_cli.weights.disk import WrittenFile, disk_errors, replace_text, write_all
 
 JOURNAL_NAME = "selfee-journal.jsonl"
 
@@ -37,7 +38,31 @@ def holds_finished(directory: Path) -> bool:
 
 def finished_bytes(directory: Path, key: str) -> int:
     """Give the bytes of the shards of the work ``key`` that ``directory`` holds finished."""
-    return sum(shard.file.size for shard in _read(directory / JOURNAL_NAME, key).values())
+    return _size(_finished(directory / JOURNAL_NAME, key))
+
+
+def unfinished_bytes(directory: Path, key: str) -> int:
+    """Give the bytes that a run of the work ``key`` will remove from ``directory`` first."""
+    if not (directory / JOURNAL_NAME).exists():
+        return 0
+    finished = _finished(directory / JOURNAL_NAME, key)
+    return sum(path.stat().st_size for path in _others(directory, finished))
+
+
+def check_other_work(directory: Path, key: str) -> None:
+    """Refuse to begin the work ``key`` where that of other options or inputs would be lost.
+
+    Raises:
+        UsageError: ``directory`` holds finished shards of it.
+    """
+    work, finished = _read(directory / JOURNAL_NAME)
+    if finished and work != key:
+        files = "1 file" if len(finished) == 1 else f"{len(finished)} files"
+        raise UsageError(
+            f"{directory} holds unfinished work of other options or inputs: "
+            f"{files}, {_size(finished) / 1e9:.2f} GB",
+            hint="go on with those options, give another --out, or remove that directory",
+        )
 
 
 class Journal:
@@ -47,35 +72,55 @@ class Journal:
     """
 
     def __init__(self, directory: Path, key: str) -> None:
+        self.directory = directory
         self._path = directory / JOURNAL_NAME
-        self.finished = _read(self._path, key)
-        for path in directory.iterdir():
-            if path.name not in self.finished:
-                path.unlink()
+        self._key = key
+        self.finished = _finished(self._path, key)
         with disk_errors(directory):
-            self._file = self._path.open("xb", buffering=0)
-        self._write({"work": key})
-        for shard in self.finished.values():
-            self._write(_to_json(shard))
+            self._path.touch()  # so that at any moment the directory is known as a run's
+            self.restore()
+            for path in _others(directory, self.finished):
+                path.unlink()
+            self._file = self._path.open("ab", buffering=0)
+
+    @property
+    def finished_bytes(self) -> int:
+        """The bytes of the finished shards."""
+        return _size(self.finished)
 
     def add(self, shard: FinishedShard) -> None:
         """Record a shard whose bytes are synced."""
         self.finished[shard.file.name] = shard
-        self._write(_to_json(shard))
+        with disk_errors(self.directory):
+            write_all(self._file, _line(_to_json(shard)).encode())
+            os.fsync(self._file.fileno())
 
     def remove(self) -> None:
         """Remove the journal: the work is done."""
         self._file.close()
         self._path.unlink()
 
+    def restore(self) -> None:
+        """Write all of the journal anew, aside first."""
+        shards = (_to_json(shard) for shard in self.finished.values())
+        replace_text(self._path, "".join(map(_line, [{"work": self._key}, *shards])))
+
     def close(self) -> None:
         """Close the file; a second time does nothing."""
         self._file.close()
 
-    def _write(self, line: dict[str, Any]) -> None:
-        with disk_errors(self._path.parent):
-            self._file.write(json.dumps(line).encode() + b"\n")
-            os.fsync(self._file.fileno())
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value) + "\n"
+
+
+def _size(shards: Mapping[str, FinishedShard]) -> int:
+    return sum(shard.file.size for shard in shards.values())
+
+
+def _others(directory: Path, finished: Mapping[str, FinishedShard]) -> list[Path]:
+    """Give the files that are neither finished nor the journal."""
+    return [path for path in directory.iterdir() if path.name not in {JOURNAL_NAME, *finished}]
 
 
 def _to_json(shard: FinishedShard) -> dict[str, Any]:
@@ -87,14 +132,19 @@ def _to_json(shard: FinishedShard) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, key: str) -> dict[str, FinishedShard]:
-    """The finished shards, as far as the lines are whole and their files are there."""
+def _finished(path: Path, key: str) -> dict[str, FinishedShard]:
+    """The finished shards of the work ``key``."""
+    work, finished = _read(path)
+    return finished if work == key else {}
+
+
+def _read(path: Path) -> tuple[str | None, dict[str, FinishedShard]]:
+    """The work and its finished shards, as far as lines are whole and their files are there."""
     try:
         first, *lines = path.read_bytes().split(b"\n")
-        if json.loads(first) != {"work": key}:
-            return {}
-    except (OSError, ValueError):
-        return {}
+        work = str(json.loads(first)["work"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, {}
     finished: dict[str, FinishedShard] = {}
     for line in lines:
         try:
@@ -105,4 +155,4 @@ def _read(path: Path, key: str) -> dict[str, FinishedShard]:
                 finished[file.name] = shard
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return finished
+    return work, finished

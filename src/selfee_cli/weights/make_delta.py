@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from selfee_cli.errors import MismatchError, SelfeeError
+from selfee_cli.errors import MismatchError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
 from selfee_cli.weights.conversion import decode, encode
 from selfee_cli.weights.corrections import CORRECTION_NAME, CorrectionWriter, Indices
@@ -27,14 +27,13 @@ from selfee_cli.weights.disk import (
     check_space,
     check_target,
     copy_file,
-    staged_directory,
     write_json,
 )
 from selfee_cli.weights.dtypes import DType, Floats, Raw
-from selfee_cli.weights.identity import is_delta
-from selfee_cli.weights.journal import Journal, holds_finished
+from selfee_cli.weights.journal import Journal
 from selfee_cli.weights.make_delta_plan import MakePlan, plan_make_delta
 from selfee_cli.weights.manifest import Manifest
+from selfee_cli.weights.staging import staged_directory
 from selfee_cli.weights.storage import TensorInfo, row_ranges
 from selfee_cli.weights.write_behind import WriteBehind
 from selfee_cli.weights.writer import ShardWriter
@@ -106,11 +105,15 @@ class MakeResult:
     round_trip: RoundTrip
     seconds: float
     bytes_read: int
+    """All of the inputs in every run: the way back is checked for everything."""
     bytes_written: int
+    """By this run."""
     notes: tuple[str, ...]
     """What the user should know, a line each."""
     resumed_files: int = 0
     """Files that an earlier run had finished."""
+    resumed_bytes: int = 0
+    """Of these files."""
 
 
 def make_delta(plan: MakePlan, out: Path | str, progress: Advance = ignore_progress) -> MakeResult:
@@ -118,30 +121,28 @@ def make_delta(plan: MakePlan, out: Path | str, progress: Advance = ignore_progr
 
     Args:
         plan: What :func:`plan_make_delta` gave.
-        out: The target. It appears whole, at the end, by one rename; what an interrupted run has
+        out: The target. It appears whole, at the end, by one rename; what a run that failed has
             finished of it is gone on with, as in ``apply_delta``.
         progress: Is told how many more of the ``plan.input_bytes`` were dealt with.
 
     Raises:
-        UsageError: The target exists and is not empty.
+        UsageError: The target or the directory of unfinished work cannot be used, as in
+            ``apply_delta``.
         ResourceError: The disk is too small or ran full.
         MismatchError: A result is not finite or too large, or an input is not whole.
-        SelfeeError: Another run is making the target, or nobody could tell the delta from a model.
+        SelfeeError: Another run is making the target.
     """
     began = time.perf_counter()
     out = Path(out)
     check_target(out)
-    with (
-        staged_directory(out, keep=holds_finished) as staging,
-        closing(Journal(staging, plan.key())) as journal,
-    ):
-        resumed = len(journal.finished)
-        present = sum(shard.file.size for shard in journal.finished.values())
-        check_space(out, plan.output_bytes - present + SLACK)
-        writer, round_trip, corrections = _write_shards(plan, staging, journal, progress)
+    with staged_directory(out, plan.key()) as journal:
+        staging = journal.directory
+        resumed, present = len(journal.finished), journal.finished_bytes
+        needed = plan.output_bytes + plan.correction_bytes - present + SLACK
+        check_space(out, needed, staging=staging)
+        writer, round_trip, corrections = _write_shards(plan, journal, progress)
         files, notes = _write_sidecars(plan, staging)
         files += [*writer.files, *corrections]
-        _check_told_apart(staging)
         manifest = write_records(
             staging,
             kind="delta",
@@ -150,32 +151,32 @@ def make_delta(plan: MakePlan, out: Path | str, progress: Advance = ignore_progr
             tensors=writer.tensors,
             files=files,
         )
-        journal.remove()
     return MakeResult(
         path=out,
         manifest=manifest,
         round_trip=round_trip,
         seconds=time.perf_counter() - began,
         bytes_read=plan.input_bytes,
-        bytes_written=plan.output_bytes + sum(file.size for file in corrections),
+        bytes_written=plan.output_bytes - present + sum(file.size for file in corrections),
         notes=(*notes, str(round_trip)),
         resumed_files=resumed,
+        resumed_bytes=present,
     )
 
 
 def _write_shards(
-    plan: MakePlan, directory: Path, journal: Journal, progress: Advance
+    plan: MakePlan, journal: Journal, progress: Advance
 ) -> tuple[ShardWriter, RoundTrip, list[WrittenFile]]:
     """Write what the journal does not know as finished; check the round trip of everything."""
     spill: AbstractContextManager[CorrectionWriter | None] = nullcontext()
     if plan.exact:
-        spill = CorrectionWriter(directory, plan.tuned_dtype, plan.tensors)
+        spill = CorrectionWriter(journal.directory, plan.tuned_dtype, plan.tensors)
     with (
         open_checkpoint(plan.base) as base,
         open_checkpoint(plan.tuned) as tuned,
         spill as corrections,
     ):
-        with ShardWriter(directory, plan.shards, journal) as writer:
+        with ShardWriter(journal.directory, plan.shards, journal) as writer:
             subtractor = Subtractor(base, tuned, plan, corrections)
             due = {info.name for info in writer.due}
             with WriteBehind(writer, subtractor.capacity) as pipe:
@@ -272,16 +273,6 @@ def _round_trip(plan: MakePlan, different: Mapping[TensorInfo, int]) -> RoundTri
         worst_different=different[worst],
         corrected=plan.exact and total > 0,
     )
-
-
-def _check_told_apart(directory: Path) -> None:
-    """Refuse a delta that ``apply_delta`` would take for a model."""
-    with open_checkpoint(directory) as made:
-        if not is_delta(made):
-            raise SelfeeError(
-                "this delta cannot be told from a model: its norm weights are not near 0",
-                hint="was --tuned trained from --base? training moves these weights only a little",
-            )
 
 
 def _write_sidecars(plan: MakePlan, directory: Path) -> tuple[list[WrittenFile], tuple[str, ...]]:

@@ -56,14 +56,15 @@ def _check_roles(base: Checkpoint, delta: Checkpoint) -> None:
             f"the base {base.path} is itself a delta: {describe_delta(base)}",
             hint="give --base the original LLaMA weights",
         )
+    if delta_is_delta:
+        return
     if _vocabulary(base) == _vocabulary(delta) + 1:
         reason = f"{base.path} has {_vocabulary(base)} rows, {delta.path} {_vocabulary(delta)}"
         raise _swapped(base, delta, reason)
-    if not delta_is_delta:
-        raise SelfeeError(
-            f"{delta.path} is a whole model, not a delta: its norm weights are not near 0",
-            hint="it needs no base: selfee ask --model DIR; or give --delta the published delta",
-        )
+    raise SelfeeError(
+        f"{delta.path} is a whole model, not a delta: its norm weights are not near 0",
+        hint="it needs no base: selfee ask --model DIR; or give --delta the published delta",
+    )
 
 
 def _swapped(base: Checkpoint, delta: Checkpoint, reason: str) -> SelfeeError:

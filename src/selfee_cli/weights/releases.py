@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfee_cli.folders import make_private
 from selfee_cli.settings import state_dir
 
 
@@ -110,7 +111,7 @@ def remember(fingerprint: str, release: str) -> None:
     known = {**_remembered(), fingerprint: release}
     path = _memory()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         aside = path.with_suffix(".partial")
         aside.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
         aside.replace(path)

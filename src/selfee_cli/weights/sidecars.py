@@ -17,18 +17,23 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfee_cli.errors import SelfeeError
-from selfee_cli.weights.delta_plan import VOCABULARY, DeltaPlan
+from selfee_cli.weights.digests import check_listable
 from selfee_cli.weights.disk import WrittenFile, copy_file, write_json, write_text
-from selfee_cli.weights.storage import TensorInfo
+from selfee_cli.weights.hf_layout import read_json_file
+from selfee_cli.weights.pairing import VOCABULARY
+from selfee_cli.weights.storage import DataFile, TensorInfo, refuse_lfs_pointer
 from selfee_cli.weights.tokenizer_json import (
     PieceKind,
     SentencePieceModel,
     read_sentencepiece,
     tokenizer_json,
 )
+
+if TYPE_CHECKING:
+    from selfee_cli.weights.delta_plan import DeltaPlan
 
 COPIED = "chat_template.*", "LICENSE*", "NOTICE*"
 """Patterns of the files that are taken as they are."""
@@ -52,9 +57,29 @@ class _Tokens:
     """Text and id by role: ``bos``, ``eos``, ``unk``, ``pad``; only the roles there are."""
 
 
+def check_sidecars(base: Path, delta: Path) -> None:
+    """Check what :func:`write_sidecars` will take, before any work; see :func:`check_copied`."""
+    source, _ = _tokenizer_source(base, delta)
+    beside = named_files(delta, (*TOKENIZER, *COPIED))
+    check_copied([*beside, source] if source is not None else beside)
+
+
+def check_copied(files: Iterable[Path]) -> None:
+    """Refuse small files that cannot become part of a result.
+
+    Raises:
+        MismatchError: One is a git-LFS pointer.
+        SelfeeError: One cannot be read, or no list of digests can hold its name.
+    """
+    for path in files:
+        check_listable(path)
+        with DataFile(path) as file:
+            refuse_lfs_pointer(file)
+
+
 def write_sidecars(plan: DeltaPlan, directory: Path) -> tuple[list[WrittenFile], tuple[str, ...]]:
     """Write them into ``directory``; give what was written and what to tell the user."""
-    source, notes = _tokenizer_source(plan)
+    source, notes = _tokenizer_source(plan.base, plan.delta)
     tokens = None
     if source is not None:
         try:
@@ -98,14 +123,14 @@ def _rows(tensors: Sequence[TensorInfo]) -> int:
     return next((info.rows for info in tensors if info.name in VOCABULARY), 0)
 
 
-def _tokenizer_source(plan: DeltaPlan) -> tuple[Path | None, list[str]]:
+def _tokenizer_source(base: Path, delta: Path) -> tuple[Path | None, list[str]]:
     """Give the ``tokenizer.model`` to use, if there is one, and what to say of it."""
-    if (plan.delta / "tokenizer.model").is_file():
-        return plan.delta / "tokenizer.model", []
-    if (plan.delta / "tokenizer.json").is_file():
+    if (delta / "tokenizer.model").is_file():
+        return delta / "tokenizer.model", []
+    if (delta / "tokenizer.json").is_file():
         return None, []
     # Meta's tokenizer lies beside the directories of the models.
-    for place in (plan.base, plan.base.resolve().parent):
+    for place in (base, base.resolve().parent):
         path = place / "tokenizer.model"
         if path.is_file():
             return path, [f"the delta has no tokenizer: took tokenizer.model from {place}"]
@@ -222,10 +247,9 @@ def _corrections(plan: DeltaPlan, tokens: _Tokens) -> list[str]:
 def _read_json(path: Path) -> dict[str, Any]:
     """Read an optional file; one that is damaged says nothing."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return read_json_file(path)
+    except SelfeeError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def named_files(directory: Path, patterns: Iterable[str]) -> list[Path]:

@@ -132,8 +132,8 @@ def refuse_lfs_pointer(file: DataFile) -> None:
     """Refuse the small text file that git leaves in place of a large one."""
     if file.read_bytes(0, min(file.size, len(LFS_MARK))) == LFS_MARK:
         raise MismatchError(
-            f"{file.path} is a git-LFS pointer, not the weights",
-            hint="fetch the weights: git lfs pull, or hf download",
+            f"{file.path} is a git-LFS pointer, not the file itself",
+            hint="fetch what it stands for: git lfs pull, or hf download",
         )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from selfee_cli.errors import MismatchError, NotFoundError, SelfeeError
-from selfee_cli.weights.checkpoint import find_layout, is_weights, open_checkpoint
+from selfee_cli.errors import SelfeeError
+from selfee_cli.weights.checkpoint import is_weights, open_checkpoint
 from selfee_cli.weights.digests import (
     CHECKLIST_NAME,
     SUMS_NAME,
@@ -19,13 +18,14 @@ from selfee_cli.weights.digests import (
     ignore_progress,
     read_sums,
 )
+from selfee_cli.weights.expectation import Expectation, expectation, nothing_known
 from selfee_cli.weights.fingerprint import sampled_fingerprint
-from selfee_cli.weights.manifest import MANIFEST_NAME, FileRecord, Manifest, read_manifest
-from selfee_cli.weights.releases import RELEASES, TOKENIZER, candidates, recognise, remember
+from selfee_cli.weights.manifest import MANIFEST_NAME, FileRecord, Manifest
+from selfee_cli.weights.releases import RELEASES, TOKENIZER, recognise, remember
 from selfee_cli.weights.safetensors_file import read_safetensors_header
 from selfee_cli.weights.storage import DataFile
 
-Authority = Literal["manifest", "sums", "checklist", "releases"]
+__all__ = ["Expectation", "Fault", "expectation", "verify"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,77 +54,6 @@ class Fault:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Expectation:
-    """What is known of a directory: digests by file name, and where they come from."""
-
-    authority: Authority
-    source: str
-    """In words."""
-    digests: Mapping[str, tuple[str, ...]]
-    """File name to the digests that are right for it."""
-    algorithm: Literal["sha256", "md5"] = "sha256"
-    manifest: Manifest | None = None
-
-    def total_bytes(self, path: Path) -> int:
-        """Give the bytes there are to hash."""
-        files = [path / name for name in self.digests]
-        return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def expectation(path: Path) -> Expectation:
-    """Give the best that is known of a directory: manifest, sums, checklist, or known releases.
-
-    :class:`~selfee_cli.errors.NotFoundError` where nothing is known.
-    """
-    if not path.is_dir():
-        raise NotFoundError(f"there is no directory {path}")
-    manifest = _sound_manifest(path)
-    if manifest is not None:
-        digests = {name: (record.sha256,) for name, record in manifest.files.items()}
-        return Expectation(
-            authority="manifest", source=MANIFEST_NAME, digests=digests, manifest=manifest
-        )
-    lists: tuple[tuple[Authority, str], ...] = (("sums", SUMS_NAME), ("checklist", CHECKLIST_NAME))
-    for authority, name in lists:
-        if (path / name).exists():
-            listed = _sound_sums(path / name)
-            lengths = {len(digest) for digest in listed.values()}
-            if len(lengths) != 1:
-                raise MismatchError(f"{path / name} lists no digests, or of two kinds")
-            return Expectation(
-                authority=authority,
-                source=name,
-                digests={file: (digest,) for file, digest in listed.items()},
-                # Meta's checklist.chk is of md5sum, though some tools read it as SHA-256
-                algorithm="md5" if lengths == {32} else "sha256",
-            )
-    find_layout(path)  # refuses what holds no weights
-    names = sorted(entry.name for entry in path.iterdir())
-    known = {name: tuple(f.sha256 for f in candidates(name)) for name in names}
-    known = {name: digests for name, digests in known.items() if digests}
-    if not known.keys() - {TOKENIZER.name}:
-        raise _nothing_known(path)
-    return Expectation(authority="releases", source="the known releases of LLaMA", digests=known)
-
-
-def _sound_manifest(path: Path) -> Manifest | None:
-    """Give the manifest, None where there is none or where only the sums can tell how it was."""
-    try:
-        return read_manifest(path)
-    except SelfeeError as error:
-        if (path / SUMS_NAME).exists():
-            return None
-        raise MismatchError(error.message, hint=error.hint) from error
-
-
-def _sound_sums(path: Path) -> dict[str, str]:
-    try:
-        return read_sums(path)
-    except SelfeeError as error:
-        raise MismatchError(error.message, hint=error.hint) from error
-
-
 def verify(
     path: Path | str, expected: Expectation | None = None, progress: Advance = ignore_progress
 ) -> Iterator[Fault]:
@@ -139,7 +68,7 @@ def verify(
     expected = expected or expectation(path)
     if expected.authority == "releases":
         release = yield from _check_releases(path, expected, progress)
-        if release is not None:
+        if release is not None and not expected.unchecked:
             with open_checkpoint(path) as checkpoint:
                 remember(sampled_fingerprint(checkpoint), release)
         return
@@ -187,9 +116,14 @@ def _check_releases(
     found = {name: hash_file(path / name, advance=progress) for name in expected.digests}
     matched = Counter(f.release for f in recognise(found.values()) if f is not TOKENIZER)
     if not matched:
-        raise _nothing_known(path)
+        raise nothing_known(path)
     ((release, _),) = matched.most_common(1)
     whole = True
+    names = {file.name for file in (*RELEASES, TOKENIZER) if file.release == release}
+    for name in filter(is_weights, found):
+        if name not in names:
+            whole = False
+            yield Fault(file=name, reason=f"{release} has no such file")
     for file in (*RELEASES, TOKENIZER):
         if file.release == release and file.name not in found:
             whole = False
@@ -206,14 +140,6 @@ def _check_releases(
                 found=found[file.name],
             )
     return release if whole else None
-
-
-def _nothing_known(path: Path) -> NotFoundError:
-    return NotFoundError(
-        f"nothing is known of {path}: no {MANIFEST_NAME}, {SUMS_NAME} or {CHECKLIST_NAME}, "
-        "no file of a known release",
-        hint=f"record it now, to check it later: selfee checksum {path}",
-    )
 
 
 def _by_tensor(file: Path, fault: Fault, manifest: Manifest | None) -> Iterator[Fault]:

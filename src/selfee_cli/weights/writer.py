@@ -7,6 +7,7 @@ that is refused by every reader, instead of opening with tensors of zeros.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +20,14 @@ from typing import BinaryIO
 import numpy as np
 
 from selfee_cli.weights.digests import Crc32
-from selfee_cli.weights.disk import EarlySync, WrittenFile, disk_errors, reserve, write_json
+from selfee_cli.weights.disk import (
+    EarlySync,
+    WrittenFile,
+    disk_errors,
+    reserve,
+    write_all,
+    write_json,
+)
 from selfee_cli.weights.dtypes import Raw, byte_view
 from selfee_cli.weights.journal import FinishedShard, Journal
 from selfee_cli.weights.storage import TensorInfo
@@ -97,7 +105,8 @@ class ShardWriter:
     disk that is too small shows now, not after an hour. Data come by :meth:`write`, the tensors
     of :attr:`due` in order: all but those of shards that the ``journal`` knows as finished.
     Leaving without an error finishes the last file and writes the index where there is more than
-    one shard; :attr:`files` and :attr:`tensors` then describe what was written.
+    one shard; :attr:`files` and :attr:`tensors` then describe what was written. Leaving with one
+    removes the files that are not finished, which have their full size from the beginning.
     """
 
     def __init__(
@@ -114,6 +123,7 @@ class ShardWriter:
                 self._take(shard, journal.finished[shard.name])
             else:
                 self._queue += [(shard, info) for info in shard.tensors]
+        self._begun: set[str] = set()  # files
         self._next = 0  # tensors begun
         self._left = 0  # bytes still to come of the open tensor
         self._file: BinaryIO | None = None
@@ -153,7 +163,7 @@ class ShardWriter:
     def _append(self, piece: memoryview) -> None:
         assert self._file is not None
         with disk_errors(self.directory):
-            self._file.write(piece)
+            write_all(self._file, piece)
             self._sync.wrote(piece.nbytes)
         self._file_digest.update(piece)
         self._checksum.update(piece)
@@ -172,7 +182,7 @@ class ShardWriter:
         with disk_errors(self.directory):
             self._file = (self.directory / shard.name).open("r+b", buffering=0)
             self._sync = EarlySync(self._file)
-            self._file.write(bytes(8) + shard.head[8:])
+            write_all(self._file, bytes(8) + shard.head[8:])
         self._file_digest = hashlib.sha256(shard.head)
 
     def _finish_file(self, shard: ShardPlan) -> None:
@@ -180,7 +190,7 @@ class ShardWriter:
         with disk_errors(self.directory):
             self._sync.finish()
             self._file.seek(0)
-            self._file.write(shard.head[:8])
+            write_all(self._file, shard.head[:8])
             os.fsync(self._file.fileno())
             self._file.close()
         self._file = None
@@ -198,11 +208,22 @@ class ShardWriter:
         }
         self.files.append(write_json(self.directory / INDEX_NAME, index))
 
+    def _remove_unfinished(self) -> None:
+        finished = {file.name for file in self.files}
+        for name in self._begun - finished:
+            with contextlib.suppress(OSError):  # something else went wrong first
+                (self.directory / name).unlink()
+
     def __enter__(self) -> ShardWriter:
-        with disk_errors(self.directory):
-            for shard in dict.fromkeys(shard for shard, _ in self._queue):
-                with (self.directory / shard.name).open("xb") as file:
-                    reserve(file, shard.nbytes)
+        try:
+            with disk_errors(self.directory):
+                for shard in dict.fromkeys(shard for shard, _ in self._queue):
+                    with (self.directory / shard.name).open("xb") as file:
+                        self._begun.add(shard.name)
+                        reserve(file, shard.nbytes)
+        except BaseException:
+            self._remove_unfinished()
+            raise
         return self
 
     def __exit__(
@@ -214,7 +235,9 @@ class ShardWriter:
         if self._file is not None:
             self._sync.abandon()
             self._file.close()
-        if error is None:
+        if error is not None:
+            self._remove_unfinished()
+        else:
             if self._left or self._next != len(self._queue):
                 raise ValueError("not every tensor was written")
             written = {tensor.info.name: tensor for tensor in self.tensors}
