@@ -16,12 +16,13 @@ TINY = "tiny"
 
 
 def resolve_model(
-    model: str, *, say: Callable[[str], None] = lambda _: None, quiet: bool = False
+    model: str | Path, *, say: Callable[[str], None] = lambda _: None, quiet: bool = False
 ) -> Path:
     """Return the directory that ``--model`` names.
 
     ``tiny`` is reconstructed at first use; a directory is taken as it is; what is neither, and
     looks like ``owner/name`` or ``owner/name@revision``, is downloaded from the Hugging Face Hub.
+    A ``Path`` is always a directory: ``Path("./tiny")`` is not the bundled model.
 
     Args:
         model: ``tiny``, a directory or a repository.
@@ -33,7 +34,7 @@ def resolve_model(
         MismatchError: the bundled model did not come out as it must.
         SelfeeError: the download failed.
     """
-    if model == TINY:
+    if model == TINY:  # never so of a Path
         from selfee_cli.tiny.bundle import reconstructed
 
         return reconstructed()
@@ -42,7 +43,7 @@ def resolve_model(
         return path
     from selfee_cli.weights.hub import looks_like_repo, resolve
 
-    if looks_like_repo(model):
+    if isinstance(model, str) and looks_like_repo(model):
         return resolve(model, say=say, quiet=quiet)
     hint = "give a directory of weights, or `--model tiny` for the bundled model"
     raise NotFoundError(f"no model at {model}", hint=hint)
@@ -58,7 +59,8 @@ def load(
     """Load ``model`` and return a session with it.
 
     Args:
-        model: a directory of weights in any published layout, a Hub repository, or ``tiny``.
+        model: a directory of weights in any published layout; as text also a Hub repository, or
+            ``tiny``.
         options: engine, device, format and context length; by default the machine decides.
         started: called once with the bytes to load.
         progress: called with the bytes of each step.
@@ -66,7 +68,7 @@ def load(
     Raises:
         SelfeeError: what is wrong and what to do; its subclasses tell the kinds apart.
     """
-    path = resolve_model(str(model))
+    path = resolve_model(model)
     # Imported after the path is known to exist: a mistyped path should not wait for torch.
     from selfee_cli.engine.loading import load_model
     from selfee_cli.engine.session import Session

@@ -86,7 +86,7 @@ def _selfee(
 
 
 def main() -> None:
-    """Run the command line; the process ends with the exit code that CLI.md gives."""
+    """Run the command line; the process ends with an exit code of ``errors.py``."""
     gc.set_threshold(50_000, 20, 100)  # imports make many objects, and none to collect
     atexit.register(gc.freeze)  # at the end, looking for garbage takes longer than ending
     try:
@@ -104,3 +104,9 @@ def main() -> None:
         failure = explained(error)
         console.complain(failure.message, failure.hint)
         sys.exit(failure.exit_code)
+    except Exception as error:  # what nobody foresaw: a defect, told in a line as well
+        if console.debug or "--debug" in sys.argv:  # it may be too early for the switch
+            raise
+        what, _, _ = f"{type(error).__name__}: {error}".partition("\n")
+        console.complain(f"unexpected {what}", "a defect of selfee; --debug shows where it lies")
+        sys.exit(1)

@@ -68,7 +68,7 @@ def explained(error: SelfeeError | MemoryError | OSError) -> SelfeeError:
     """Return an error as one of the tree."""
     if isinstance(error, SelfeeError):
         return error
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
         return ResourceError("out of memory", hint="close other programs, or use less context")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError(f"the disk is full: {error}", hint="free some space and try again")

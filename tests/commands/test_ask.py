@@ -12,9 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from cli import fails, selfee
+from cli import fails, no_defect, selfee
+from models import make_model
 from terminal import CTRL_C, Terminal
 
+from selfee_cli.api import load
+from selfee_cli.errors import NotFoundError
 from selfee_cli.protocol.chain import parse_chain
 from selfee_cli.tiny.bundle import DELTA
 
@@ -132,9 +135,17 @@ def test_ctrl_c_prints_what_is_complete() -> None:
         rest = [json.loads(line) for line in process.stdout]
         error = process.stderr.read()
     assert process.returncode == 130
-    assert rest[-1]["type"] == "chain_ended"
-    assert rest[-1]["stop_reason"] == "interrupted"
-    assert "Traceback" not in error
+    ended, answer = rest[-1], lines[-1]
+    assert ended["type"] == "chain_ended"
+    assert ended["stop_reason"] == "interrupted"
+    assert answer["kind"] == "answer"
+    assert ended["turns"][0]["text"] == answer["text"]
+    *complete, broken = ended["turns"]
+    assert not broken["complete"]
+    final = [turn for turn in complete if turn["kind"] != "feedback"][-1]
+    assert ended["final"] == final["text"]
+    assert ended["final_turn"] == {"kind": final["kind"], "index": final["index"]}
+    no_defect(error)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +173,83 @@ def test_bad_input_is_one_clear_line(arguments: list[str], code: int, message: s
     error = fails(code, "ask", *arguments, input="")
     assert message in error
     assert len(error.splitlines()) <= 4
+
+
+def test_standard_input_may_be_closed() -> None:
+    for arguments, told in (("ask", "no question"), ("ask -", "standard input is closed")):
+        code = f"{sys.executable} -m selfee_cli {arguments} <&-"
+        done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"error: {told}\n" in done.stderr
+        no_defect(done.stderr)
+
+
+def test_standard_output_and_error_may_be_closed() -> None:
+    ask = f"{sys.executable} -m selfee_cli ask 'Add 48 and 57.' --temperature 0 --min-revisions 1"
+    for closed, told in (("2>&-", "The sum is 105.\n"), (">&-", ""), (">&- 2>&-", "")):
+        done = subprocess.run(
+            ["bash", "-c", f"{ask} {closed}"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, told)
+        no_defect(done.stderr)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in a directory named tiny; what it writes never ends."""
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def test_a_directory_named_tiny_is_no_bundled_model(
+    untrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(untrained.parent)
+    done = selfee("ask", "Why?", "--model", "./tiny", "--max-new-tokens", "1", "--json")
+    assert json.loads(done.stdout)["model"]["path"] == "tiny"
+    for path in (Path("tiny"), untrained):
+        assert load(path).model.path == path
+    assert load("tiny").model.path != Path("tiny")
+    with pytest.raises(NotFoundError, match="no model at kaist-ai/selfee-7b"):
+        load(Path("kaist-ai/selfee-7b"))  # a path is no repository
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+import selfee_cli.commands.ask, selfee_cli.engine.loading, selfee_cli.engine.session
+from selfee_cli.cli import main
+
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+most = pages * resource.getpagesize() + 24 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+sys.argv = ["selfee", "ask", "Why?", "--model", sys.argv[1]]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is reckoned as Linux does")
+def test_memory_that_runs_out_while_loading(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "wide", intermediate_size=50_000, num_hidden_layers=1)  # 38 MB
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, str(model)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (5, ""), done.stderr
+    assert "do not fit into the memory of cpu" in done.stderr
+    no_defect(done.stderr)
+
+
+def test_an_answer_that_is_cut_off_is_told_as_such(untrained: Path) -> None:
+    short = selfee("ask", QUESTION, "--max-new-tokens", "2", "--min-revisions", "1")
+    assert short.returncode == 0
+    assert "the answer is cut off: --max-new-tokens is reached; more" in short.stderr
+    assert "0 of 1 revisions were completed" in short.stderr
+    full = selfee("ask", "Why?", "--model", untrained, "--context", "180", "--temperature", "0")
+    assert full.returncode == 0
+    assert "the answer is cut off: the context is full; a longer --context" in full.stderr
+    assert "complete turn" not in full.stderr
 
 
 # -- with a scripted model ---------------------------------------------------------------------
@@ -196,7 +284,7 @@ def test_ctrl_c_stops_within_half_a_second(held: int, shown: str) -> None:
         assert time.monotonic() - began < 0.5 + SLACK
         assert "(unfinished)" in terminal.text
         assert " · interrupted" in terminal.text
-        assert "Traceback" not in terminal.text
+        no_defect(terminal.text)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +299,16 @@ def test_ctrl_c_in_a_pipe_prints_the_last_complete_turn(held: int, final: str) -
     assert (process.returncode, out, error) == (130, final, "interrupted\n")
 
 
+def test_what_is_complete_when_the_context_is_full_is_no_cut_off_answer() -> None:
+    with scripted({"context": 140}, *WHY, *THREE) as process:
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.endswith("It ends.\n")
+    assert "the context is full: the chain stops at its last complete turn\n" in error
+    assert "cut off" not in error
+    no_defect(error)
+
+
 def test_ctrl_c_twice_ends_at_once() -> None:
     with scripted({"hold": 26, "tell": True, "deaf": True}, *WHY, *THREE) as process:
         assert process.stderr is not None
@@ -222,7 +320,7 @@ def test_ctrl_c_twice_ends_at_once() -> None:
         _, error = process.communicate(timeout=60)
     assert time.monotonic() - began < 10
     assert process.returncode == 130
-    assert "Traceback" not in error
+    no_defect(error)
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pexpect
 import pytest
+import typer
+from cli import no_defect
+from typer.main import get_command
 
 BIN = Path(sys.executable).parent
 COMMANDS = {"ask", "chat", "config", "apply-delta", "bench"}
@@ -61,7 +66,7 @@ def run(environment: dict[str, str], *command: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    no_defect(done.stderr)
     return done.stdout
 
 
@@ -146,7 +151,28 @@ def test_zsh(zsh: pexpect.spawn, typed: str, completed: str) -> None:
 @pytest.mark.parametrize("command", ["ask", "chat", "show", "apply-delta", "bench decode"])
 def test_zsh_shows_every_flag_with_its_help(zsh: pexpect.spawn, command: str) -> None:
     zsh.send(f"selfee {command} --\t")
-    zsh.expect("--quiet +-- No talk, only data and errors.")
+    zsh.expect_exact(f"READY> selfee {command} --")
+    shown = {}
+    for flags, help in re.findall(r"^(--.*?) +-- (.*?) *\r?$", zsh.before, re.MULTILINE):
+        shown |= dict.fromkeys(flags.split(), help)
+    assert "No talk, only data and errors." in shown.values()
+    assert shown == flags_of(command)
+
+
+def flags_of(command: str) -> dict[str, str]:
+    """Every long flag of a command with its help, in which Typer's script drops apostrophes."""
+    module = command.replace("-", "_").replace(" ", "_")
+    function = getattr(import_module(f"selfee_cli.commands.{module}"), module.split("bench_")[-1])
+    alone = typer.Typer(add_completion=False)
+    alone.command()(function)
+    options = [each for each in get_command(alone).params if each.param_type_name == "option"]
+    found = {
+        flag: option.help.replace("'", "")
+        for option in options
+        for flag in [*option.opts, *option.secondary_opts]
+        if flag.startswith("--")
+    }
+    return found | {"--help": "Show this message and exit."}
 
 
 INSTALLED = {

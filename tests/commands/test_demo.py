@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from cli import fails, selfee
+import pytest
+from cli import every_command, fails, no_defect, selfee
 
 from selfee_cli import __version__
-from selfee_cli.cli import COMMANDS
 
 
 def test_the_demo_is_the_whole_job() -> None:
@@ -28,8 +28,9 @@ def test_version_and_usage() -> None:
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for command in COMMANDS:
-        done = selfee(command, "--help")
+    assert {"bench", "bench decode", "ask"} <= {*every_command()}
+    for command in every_command():
+        done = selfee(*command.split(), "--help")
         assert f"Example: selfee {command}" in done.stdout
 
 
@@ -37,6 +38,32 @@ def test_debug_shows_the_traceback() -> None:
     done = selfee("ask", "hi", "--model", "nowhere", "--debug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+UNFORESEEN = """
+import sys
+from selfee_cli.cli import COMMANDS, main
+
+COMMANDS["broken"] = "Its module is not there."
+sys.argv = ["selfee", "broken", *sys.argv[1:]]
+main()
+"""
+
+
+def test_what_nobody_foresaw_is_told_in_a_line() -> None:
+    command = [sys.executable, "-c", UNFORESEEN]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == (
+        "error: unexpected ModuleNotFoundError: No module named 'selfee_cli.commands.broken'\n"
+        "hint: a defect of selfee; --debug shows where it lies\n"
+    )
+    with pytest.raises(AssertionError, match="broken"):
+        no_defect(told.stderr)
+    command.append("--debug")
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown.returncode == 1
+    assert "Traceback" in shown.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

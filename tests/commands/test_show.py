@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from cli import fails, selfee
+from cli import fails, no_defect, selfee
 from scripted_chat import Chat
 
 from selfee_cli.protocol.prompt import render_prompt
@@ -59,6 +61,34 @@ def test_what_cannot_be_shown(recorded: Path, tmp_path: Path) -> None:
         assert "is not a chain" in fails(1, "show", "-", input=json.dumps(chain))
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     assert "cannot read" in fails(1, "show", tmp_path / "bytes")
+
+
+def test_a_foreign_record_is_named_with_its_line_and_field(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.jsonl"
+    turn = {"kind": "answer", "index": 0, "text": "A.", "complete": True}
+    good = {"schema": "selfee.chain/1", "instruction": "Q?", "turns": [turn]}
+    bad = good | {"turns": [turn, turn | {"kind": "feedback", "index": 1, "score": "8"}]}
+    path.write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+    done = selfee("show", path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("Q?\n\n── Answer\nA.\n")
+    what = f"{path}:2 is not a chain: turns[1].score is text, not a number"
+    assert done.stderr == f"error: {what}\n"
+
+
+def test_json_lines_are_whole_where_output_is_not_utf_8() -> None:
+    whole = render_prompt("naïve “x” 東") + "A."
+    line = json.dumps({"whole_generation": whole})
+    done = selfee("show", "-", "--jsonl", input=line, PYTHONIOENCODING="latin-1")
+    assert json.loads(done.stdout)["instruction"] == "naïve “x” 東"
+
+
+def test_standard_input_may_be_closed() -> None:
+    code = f"{sys.executable} -m selfee_cli show - <&-"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: standard input is closed\n" in done.stderr
+    no_defect(done.stderr)
 
 
 def test_published_files_are_read(published: list[dict]) -> None:

@@ -72,6 +72,75 @@ def test_what_is_no_record(text: str, message: str) -> None:
         list(read_records(text, source="file"))
 
 
+MEASURED = {
+    "schema": "selfee.chain/1",
+    "question_id": 1,
+    "instruction": "Q?",
+    "turns": [{"kind": "answer", "index": 0, "text": "A.", "complete": True}],
+}
+HUGE = "9" * 400
+
+
+def turn_with(**fields: object) -> dict[str, object]:
+    return {"turns": [MEASURED["turns"][0] | fields]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"instruction": 5}, "instruction is a whole number, not text"),
+        ({"instruction": None}, "instruction is missing"),
+        ({"input": ["a"]}, "input is a list, not text"),
+        ({"raw": True}, "raw is true or false, not text"),
+        ({"question_id": [1]}, "question_id is neither a number nor text"),
+        ({"stop_reason": "stop"}, "stop_reason is none of not_needed, end, "),
+        ({"usage": {"completion_tokens": "9"}}, "usage.completion_tokens is text, not a whole"),
+        ({"usage": [9]}, "usage is a list, not an object"),
+        ({"timing": {"tokens_per_second": {}}}, "timing.tokens_per_second is an object, not a"),
+        ({"timing": {"load_seconds": float("nan")}}, "timing.load_seconds is out of range"),
+        ({"sampling": {"seed": "x"}}, "sampling.seed is text, not a whole number"),
+        ({"model": "tiny"}, "model is text, not an object"),
+        ({"final_turn": {"index": 0}}, "final_turn.kind is missing"),
+        ({"turns": "A."}, "turns is text, not a list"),
+        ({"turns": ["A."]}, r"turns\[0\] is not an object"),
+        ({"turns": []}, "it does not begin with an answer"),
+        (turn_with(kind="question"), r"turns\[0\].kind is none of answer, feedback, revision"),
+        (turn_with(index=1.5), r"turns\[0\].index is a number, not a whole number"),
+        (turn_with(text=None), r"turns\[0\].text is missing"),
+        (turn_with(complete=1), r"turns\[0\].complete is a whole number, not true or false"),
+        (turn_with(score="8"), r"turns\[0\].score is text, not a number"),
+        (turn_with(score=int(HUGE)), r"turns\[0\].score is out of range"),
+        (turn_with(tokens=True), r"turns\[0\].tokens is true or false, not a whole number"),
+        (turn_with(verdict="maybe"), r"turns\[0\].verdict is none of needed, not_needed"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(SelfeeError, match=f"^file:2 is not a chain: {message}"):
+        records(MEASURED, MEASURED | fields)
+
+
+def test_what_is_missing_or_null_where_it_may_be() -> None:
+    optional = ("input", "raw", "usage", "timing", "sampling", "model", "final_turn", "stop_reason")
+    nulls = MEASURED | dict.fromkeys(optional) | turn_with(tokens=None, score=None, verdict=None)
+    bare, null = records(MEASURED, nulls)
+    assert bare.chain == null.chain
+    (partly,) = records(MEASURED | {"usage": {"prompt_tokens": 3, "completion_tokens": None}})
+    assert partly.chain.usage == {"prompt_tokens": 3}
+
+
+def test_published_metadata_of_another_kind() -> None:
+    with pytest.raises(SelfeeError, match="file:1 is not a chain: metadata is text, not an object"):
+        records(LINE | {"metadata": "none"})
+    with pytest.raises(SelfeeError, match=r"metadata.stop_reason is none of not_needed"):
+        records(LINE | {"metadata": {"stop_reason": "stop"}})
+
+
+def test_a_line_that_is_nested_too_deep() -> None:
+    text = f"{json.dumps(LINE)}\n{'[' * 100_000}\n"
+    with pytest.raises(SelfeeError, match="file:2 is not a chain: it is nested too deep"):
+        list(read_records(text, source="file"))
+
+
 def test_completeness_where_nobody_recorded_it() -> None:
     assert parse_chain("Done.")[-1].complete
     assert parse_chain("```\ncode\n```")[-1].complete

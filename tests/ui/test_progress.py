@@ -1,6 +1,8 @@
 import io
+import re
 
 from selfee_cli.ui import progress
+from selfee_cli.ui.console import console
 from selfee_cli.ui.progress import ByteProgress
 
 
@@ -34,6 +36,19 @@ def test_a_terminal_has_a_bar_and_quiet_has_none(monkeypatch):
     monkeypatch.setattr(progress, "_BAR_AFTER", 0.0)
     assert "reading" in run(Terminal())
     assert run(Terminal(), enabled=False) == ""
+
+
+def test_a_bar_has_sixteen_colours_or_none(monkeypatch):
+    monkeypatch.setattr(progress, "_BAR_AFTER", 0.0)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    coloured = run(Terminal())
+    assert {*re.findall(r"\x1b\[([0-9;]*)m", coloured)} & {str(code) for code in range(30, 38)}
+    assert "38;" not in coloured
+    monkeypatch.setattr(console, "no_color", True)
+    bare = run(Terminal())
+    assert "reading" in bare
+    assert not re.search(r"\x1b\[[0-9;]*m", bare)
 
 
 def test_lines_where_nothing_may_be_drawn(monkeypatch):

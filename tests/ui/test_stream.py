@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 
@@ -65,6 +66,22 @@ def test_final_and_diff() -> None:
     diff = render(Show.DIFF)
     assert "── Revision 1\nThe sum is [-105-]{+132+}.\n" in diff
     assert "── Answer\nThe sum is 105.\n" in diff
+
+
+def test_a_revision_that_was_stopped_half_way_is_no_change() -> None:
+    whole = "The sky is blue because short waves of light scatter in the air."
+    raw = f"{whole}\n\n### Feedback 1:\nRevision is needed.\n\n### Revision 1:\n{whole[:29]}"
+    turns = parse_chain(raw, complete=False)
+    text = render(Show.DIFF, recorded=Chain(instruction="Q", turns=turns))
+    assert "── Revision 1\nThe sky is blue because short\n(unfinished)\n" in text
+    assert "[-" not in text
+
+
+def test_figures_that_nobody_recorded_are_not_told() -> None:
+    recorded = chain(usage={"prompt_tokens": 3}, timing={"load_seconds": 1.0})
+    assert render(Show.CHAIN, recorded=recorded).endswith(
+        "= Revision 1 is the answer · not_needed\n"
+    )
 
 
 def test_ascii_terminals_and_colour() -> None:
@@ -132,6 +149,10 @@ def test_streaming_is_append_only_and_exact() -> None:
         ("a b c", "a b c ", "unchanged"),
         ("The red cat sat.", "The old cat sat down.", "The [-red-]{+old+} cat sat{+ down+}."),
         ("one two three", "entirely other words here", "entirely other words here"),
+        # Nothing but the spaces is kept.
+        ("The cat sat on the mat.", "Dogs ran up that hill!", "Dogs ran up that hill!"),
+        ("a b c", "a b c 4 5 6 7 8 9 10", "a b c{+ 4 5 6 7 8 9 10+}"),
+        ("a b", "a b 3 4 5 6 7 8 9 10", "a b 3 4 5 6 7 8 9 10"),
         ("x y z", "x y z, and x", "x y z{+, and x+}"),
         ("天空是蓝色的。", "天空是红色的。", "天空是[-蓝-]{+红+}色的。"),
         ("Le cafe\u0301 est chaud.", "Le cafe est chaud.", "Le [-cafe\u0301-]{+cafe+} est chaud."),
@@ -164,6 +185,31 @@ def test_the_console_keeps_data_and_talk_apart(monkeypatch: pytest.MonkeyPatch) 
     assert console.style(out).color
     monkeypatch.setenv("NO_COLOR", "1")
     assert not console.style(out).color
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("utf-8", '"naïve “x” 東"\n'),
+        ("latin-1", '"na\\u00efve \\u201cx\\u201d \\u6771"\n'),
+        ("ascii", '"na\\u00efve \\u201cx\\u201d \\u6771"\n'),
+    ],
+)
+def test_json_loses_nothing_in_any_encoding(encoding: str, written: str) -> None:
+    raw = io.BytesIO()
+    console = Console(out=io.TextIOWrapper(raw, encoding), err=io.StringIO())
+    console.json("naïve “x” 東")
+    assert raw.getvalue().decode("utf-8") == written
+
+
+def test_json_has_no_control_codes() -> None:
+    raw = io.BytesIO()
+    console = Console(out=io.TextIOWrapper(raw, "utf-8"), err=io.StringIO())
+    console.json({"name": "\x1b]0;a\x07\x7f\x9b\n東"})
+    written = raw.getvalue().decode("utf-8")
+    assert json.loads(written) == {"name": "\x1b]0;a\x07\x7f\x9b\n東"}
+    assert written.rstrip("\n").isprintable()
+    assert "東" in written
 
 
 def test_what_an_encoding_cannot_say_is_replaced() -> None:

@@ -15,7 +15,7 @@ from selfee_cli.ui.console import console
 from selfee_cli.ui.show import Show
 
 if TYPE_CHECKING:
-    from selfee_cli.protocol.chain import Chain, Event
+    from selfee_cli.protocol.chain import Chain, Event, StopReason
 
 
 @opt.command
@@ -60,7 +60,7 @@ def ask(
 
 
 def _question(question: str | None) -> str:
-    if question is None and sys.stdin.isatty():
+    if question is None and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("no question", hint='selfee ask "What is 47 + 85?"')
     text = opt.read_stdin() if question in (None, "-") else question
     assert text is not None
@@ -112,7 +112,17 @@ def _explain_end(chain: Chain, min_revisions: int) -> None:
 
     if chain.stop_reason is StopReason.INTERRUPTED:
         raise Interrupted("interrupted")
-    if chain.stop_reason is StopReason.CONTEXT:
+    if not chain.final_turn.complete:
+        console.say(_cut_off_by(chain.stop_reason))
+    elif chain.stop_reason is StopReason.CONTEXT:
         console.say("the context is full: the chain stops at its last complete turn")
     if chain.revisions < min_revisions:
         console.say(f"{chain.revisions} of {min_revisions} revisions were completed")
+
+
+def _cut_off_by(reason: StopReason | None) -> str:
+    from selfee_cli.protocol.chain import StopReason
+
+    if reason is StopReason.CONTEXT:
+        return "the answer is cut off: the context is full; a longer --context lets it go on"
+    return "the answer is cut off: --max-new-tokens is reached; more, or none, lets it go on"

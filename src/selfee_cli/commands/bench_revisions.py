@@ -142,10 +142,13 @@ def _verdicts(tally: Tally) -> list[str]:
 
 
 def _control(group: Group) -> str:
+    def right(values: list[float]) -> str:
+        return f"{100 * group.share(values).value:.1f}"
+
     told = [
         f"answering anew in place of {k} revision{'s' * (k > 1)}: "
-        f"{100 * group.share(few).value:.1f} by the majority of {k + 1} answers, "
-        f"{100 * group.share(group.same_cost[k]).value:.1f} of {group.answers_for[k]}, the same cost"
+        f"{right(few)} by the majority of {k + 1} answers, "
+        f"{right(group.same_cost[k])} of {group.answers_for[k]}, the same cost"
         for k, few in group.same_count.items()
         if few
     ]

@@ -19,7 +19,7 @@ import typer
 
 from selfee_cli.commands.flag_settings import settings_of
 from selfee_cli.commands.flags import FlagGroup, OutputFlags
-from selfee_cli.errors import NotFoundError, SelfeeError
+from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
 from selfee_cli.settings import Settings
 from selfee_cli.ui.console import console
 
@@ -79,6 +79,13 @@ def weights_directory(value: str) -> Path:
     return resolve(value, quiet=console.quiet, say=console.say)
 
 
+def expanded(path: Path) -> Path:
+    """Return a path of the command line with its ``~`` expanded, which not every shell does."""
+    from selfee_cli.weights.disk import expanded
+
+    return expanded(path)
+
+
 def quoted(path: Path) -> str:
     """Return a path as a shell takes it."""
     import shlex
@@ -117,8 +124,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_stdin() -> str:
-    """Return standard input as text, stray bytes replaced."""
-    return sys.stdin.buffer.read().decode("utf-8", "replace")
+    """Return standard input as text, stray bytes replaced.
+
+    Raises:
+        UsageError: it is closed.
+    """
+    return stdin_bytes().decode("utf-8", "replace")
+
+
+def stdin_bytes() -> bytes:
+    """Return standard input as it is.
+
+    Raises:
+        UsageError: it is closed.
+    """
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", hint="give it a file or a pipe: < FILE")
+    return sys.stdin.buffer.read()
 
 
 @contextmanager

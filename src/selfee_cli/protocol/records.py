@@ -24,6 +24,7 @@ from selfee_cli.protocol.chain import (
     TurnStarted,
     parse_chain,
 )
+from selfee_cli.protocol.fields import choice, figures, optional, required, within
 from selfee_cli.protocol.grammar import ANSWER, TurnId, TurnKind, Verdict
 from selfee_cli.protocol.prompt import split_prompt
 
@@ -55,7 +56,7 @@ def read_records(text: str, *, source: str) -> Iterator[Record]:
     """Yield the chains recorded in ``text``; ``source`` names it in errors.
 
     Raises:
-        SelfeeError: a line is not JSON, or the whole holds no chain.
+        SelfeeError: a line is not JSON or no chain, or the whole holds none.
     """
     found = False
     for number, data in _objects(text, source):
@@ -83,7 +84,7 @@ def _objects(text: str, source: str) -> Iterable[tuple[int, Any]]:
     """The numbered JSON values of a file that is one value or one a line."""
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _lines(text, source)
     return [(1, value) for value in (whole if isinstance(whole, list) else [whole])]
 
@@ -99,6 +100,8 @@ def _lines(text: str, source: str) -> Iterator[tuple[int, Any]]:
                 f"{source}:{number} is not JSON: {error}",
                 hint="the file may be cut off; nothing after this line was read",
             ) from error
+        except RecursionError as error:
+            raise SelfeeError(f"{source}:{number} is not a chain: it is nested too deep") from error
 
 
 def _record(data: Any, where: str) -> Record | None:
@@ -106,12 +109,19 @@ def _record(data: Any, where: str) -> Record | None:
         raise SelfeeError(f"{where} is not a JSON object")
     try:
         if data.get("schema") == SCHEMA:
-            return Record(question_id=data.get("question_id"), chain=_measured(data))
+            return Record(question_id=_question_id(data), chain=_measured(data))
         if isinstance(data.get("whole_generation"), str):
-            return Record(question_id=data.get("question_id"), chain=_published(data, where))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise SelfeeError(f"{where} is not a chain: {error!r}") from error
+            return Record(question_id=_question_id(data), chain=_published(data, where))
+    except ValueError as error:
+        raise SelfeeError(f"{where} is not a chain: {error}") from error
     return None
+
+
+def _question_id(data: dict[str, Any]) -> Any:
+    id = data.get("question_id")
+    if isinstance(id, dict | list):
+        raise ValueError("question_id is neither a number nor text")
+    return id
 
 
 def _published(data: dict[str, Any], where: str) -> Chain:
@@ -122,13 +132,15 @@ def _published(data: dict[str, Any], where: str) -> Chain:
             hint="only chains written by SelFee can be shown",
         )
     instruction, input, raw = parts
-    stop = (data.get("metadata") or {}).get("stop_reason")
-    complete = None if stop is None else _is_complete(StopReason(stop))
+    metadata = optional(data, "metadata", dict) or {}
+    with within("metadata"):
+        stop = choice(metadata, "stop_reason", StopReason)
+    complete = None if stop is None else _is_complete(stop)
     return Chain(
         instruction=instruction,
         input=input,
         turns=parse_chain(raw, complete=complete),
-        stop_reason=None if stop is None else StopReason(stop),
+        stop_reason=stop,
         raw=raw,
     )
 
@@ -138,45 +150,62 @@ def _is_complete(stop: StopReason) -> bool:
 
 
 def _measured(data: dict[str, Any]) -> Chain:
-    stop = data.get("stop_reason")
-    turns = tuple(read_turn_json(turn) for turn in data["turns"])
+    turns = tuple(_turns(data))
     if not turns or turns[0].id != ANSWER:
         raise ValueError("it does not begin with an answer")
+    sampling = optional(data, "sampling", dict) or {}
+    with within("sampling"):
+        for name in ("seed", "min_revisions", "max_revisions"):
+            optional(sampling, name, int)
     chain = Chain(
-        instruction=data["instruction"],
-        input=data.get("input"),
+        instruction=required(data, "instruction", str),
+        input=optional(data, "input", str),
         turns=turns,
-        stop_reason=None if stop is None else StopReason(stop),
-        raw=data.get("raw", ""),
-        usage=data.get("usage", {}),
-        timing=data.get("timing", {}),
-        sampling=data.get("sampling", {}),
-        model=data.get("model", {}),
+        stop_reason=choice(data, "stop_reason", StopReason),
+        raw=optional(data, "raw", str) or "",
+        usage=figures(data, "usage", int),
+        timing=figures(data, "timing", float),
+        sampling=sampling,
+        model=optional(data, "model", dict) or {},
     )
-    final = data.get("final_turn")
+    final = optional(data, "final_turn", dict)
     if final is None:
         return chain
     # Where it is not the last complete one, a reader chose it.
-    chosen = TurnId(TurnKind(final["kind"]), int(final["index"]))
+    with within("final_turn"):
+        chosen = _turn_id(final)
     return chain if chosen == chain.final_turn.id else replace(chain, accepted=chosen)
+
+
+def _turns(data: Mapping[str, Any]) -> Iterator[Turn]:
+    for number, turn in enumerate(required(data, "turns", list)):
+        if not isinstance(turn, dict):
+            raise ValueError(f"turns[{number}] is not an object")
+        with within(f"turns[{number}]"):
+            read = read_turn_json(turn)
+        yield read
 
 
 def read_turn_json(data: Mapping[str, Any]) -> Turn:
     """Return the turn that :meth:`Turn.to_json` wrote.
 
     Raises:
-        KeyError, ValueError, TypeError: it is none.
+        ValueError: it is none; the message names the field.
     """
-    verdict, text, complete = data.get("verdict"), data["text"], data["complete"]
-    if not isinstance(text, str) or not isinstance(complete, bool):
-        raise TypeError("a turn is text, complete or not")
     return Turn(
-        id=TurnId(TurnKind(data["kind"]), int(data["index"])),
-        text=text,
-        complete=complete,
-        tokens=data.get("tokens", 0),
-        seconds=data.get("seconds", 0.0),
-        verdict=None if verdict is None else Verdict(verdict),
-        score=data.get("score"),
-        enforced=data.get("enforced", False),
+        id=_turn_id(data),
+        text=required(data, "text", str),
+        complete=required(data, "complete", bool),
+        tokens=optional(data, "tokens", int) or 0,
+        seconds=optional(data, "seconds", float) or 0.0,
+        verdict=choice(data, "verdict", Verdict),
+        score=optional(data, "score", float),
+        enforced=optional(data, "enforced", bool) or False,
     )
+
+
+def _turn_id(data: Mapping[str, Any]) -> TurnId:
+    kind = choice(data, "kind", TurnKind)
+    if kind is None:
+        raise ValueError("kind is missing")
+    return TurnId(kind, required(data, "index", int))

@@ -6,6 +6,7 @@ import locale
 import os
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TextIO
 
 _CODES = {
@@ -44,12 +45,17 @@ class Style:
         return "·" if self.unicode else "-"
 
 
+def _open(stream: TextIO | None) -> TextIO:
+    """Return ``stream``, or where it is closed (``>&-``) one that nothing comes out of."""
+    return stream or Path(os.devnull).open("w", encoding="utf-8")
+
+
 @dataclass
 class Console:
     """Where output goes and how much of it there is."""
 
-    out: TextIO = field(default_factory=lambda: sys.stdout)
-    err: TextIO = field(default_factory=lambda: sys.stderr)
+    out: TextIO = field(default_factory=lambda: _open(sys.stdout))
+    err: TextIO = field(default_factory=lambda: _open(sys.stderr))
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
@@ -60,8 +66,7 @@ class Console:
 
         Python writes UTF-8 in the C locale too, whose terminals need not know it.
         """
-        encodings = getattr(stream, "encoding", None) or "ascii", locale.getencoding()
-        knows_signs = all(each.lower().startswith("utf") for each in encodings)
+        knows_signs = _is_unicode(_encoding(stream)) and _is_unicode(locale.getencoding())
         return Style(color=self._color(stream), unicode=knows_signs)
 
     def _color(self, stream: TextIO) -> bool:
@@ -78,10 +83,11 @@ class Console:
         self.write(text + "\n")
 
     def json(self, value: object) -> None:
-        """Write one line of JSON."""
+        """Write one line of JSON, in ASCII where the stream's encoding does not have every sign."""
         import json
 
-        self.line(json.dumps(value, ensure_ascii=False))
+        text = json.dumps(value, ensure_ascii=not _is_unicode(_encoding(self.out)))
+        self.line("".join(map(_json_escaped, text)) if not text.isprintable() else text)
 
     def tell(self, text: str) -> None:
         """Write talk as it is, unless the user asked for quiet."""
@@ -119,15 +125,28 @@ def _is_control(char: str) -> bool:
     return code < 0x20 or 0x7F <= code < 0xA0
 
 
+def _json_escaped(char: str) -> str:
+    """Escape the control characters that JSON lets stand: delete, and those from 80 to 9f."""
+    return f"\\u{ord(char):04x}" if _is_control(char) else char
+
+
 def _visible(char: str) -> str:
     return f"\\x{ord(char):02x}"
+
+
+def _encoding(stream: TextIO) -> str:
+    return getattr(stream, "encoding", None) or "ascii"
+
+
+def _is_unicode(encoding: str) -> bool:
+    return encoding.lower().startswith("utf")
 
 
 def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
     except UnicodeEncodeError:
-        encoding = stream.encoding or "ascii"
+        encoding = _encoding(stream)
         stream.write(text.encode(encoding, "replace").decode(encoding))
     stream.flush()
 

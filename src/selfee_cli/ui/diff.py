@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 from selfee_cli.ui.console import Style, printable
@@ -18,16 +18,23 @@ _LEAST_KEPT = 0.3
 def word_diff(old: str, new: str, style: Style) -> str:
     """Return ``new`` with what changed since ``old`` marked ``[-old-]`` and ``{+new+}``.
 
-    ``unchanged`` where nothing did; the whole new text where under 30% of it is kept.
+    ``unchanged`` where nothing did; the whole new text where under 30% of its words are kept.
+    Spaces are no words: any two texts have about half of their pieces, the spaces, in common.
     """
     if old.strip() == new.strip():
         return style.paint("unchanged", "dim")
     before, after = _WORDS.findall(printable(old)), _WORDS.findall(printable(new))
     matcher = SequenceMatcher(None, before, after, autojunk=False)
-    kept = sum(block.size for block in matcher.get_matching_blocks())
-    if kept < _LEAST_KEPT * len(after):
+    kept = sum(
+        _words(after[block.b : block.b + block.size]) for block in matcher.get_matching_blocks()
+    )
+    if kept < _LEAST_KEPT * _words(after):
         return printable(new)
     return "".join(_marked(matcher, before, after, style))
+
+
+def _words(pieces: Sequence[str]) -> int:
+    return sum(not piece.isspace() for piece in pieces)
 
 
 def _marked(

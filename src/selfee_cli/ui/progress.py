@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from selfee_cli.ui.console import console
 from selfee_cli.ui.units import byte_text, time_text
 
 if TYPE_CHECKING:
@@ -72,13 +73,18 @@ class ByteProgress:
             TransferSpeedColumn,
         )
 
+        color = console.style(self._stream).color
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            console=Console(file=self._stream),
+            console=Console(
+                file=self._stream,
+                color_system="standard" if color else None,
+                no_color=not color,
+            ),
             transient=True,
         )
         self._task = self._bar.add_task(self._label, total=self._total, completed=self._done)

@@ -101,11 +101,17 @@ class ChainRenderer:
         if not begun:
             return
         if self._is_diffed(turn.id):
-            self._put(word_diff(self._previous, turn.text, self._style))
+            self._put(self._changes(turn))
         self._previous = turn.text
         self._close_line()
         self._put("" if turn.complete else "(unfinished)\n", "dim")
         self._put("\n")
+
+    def _changes(self, turn: Turn) -> str:
+        """Return what a revision changed; as far as it goes where it was stopped half-way."""
+        if not turn.complete:  # what it does not say, it had not come to
+            return printable(turn.text)
+        return word_diff(self._previous, turn.text, self._style)
 
     def _end_feedback(self, turn: Turn, view: FeedbackView) -> None:
         if view is FeedbackView.HIDDEN:
@@ -138,9 +144,9 @@ class ChainRenderer:
         parts = [f"{chain.final_turn.id.title} {is_done}"]
         if chain.stop_reason is not None:
             parts.append(chain.stop_reason.value)
-        if chain.usage:
+        if "completion_tokens" in chain.usage:
             parts.append(f"{chain.usage['completion_tokens']} tokens")
-        if chain.timing:
+        if "tokens_per_second" in chain.timing:
             parts.append(f"{chain.timing['tokens_per_second']:.0f} tok/s")
         return self._joined(parts)
 
