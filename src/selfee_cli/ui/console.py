@@ -45,17 +45,21 @@ class Style:
         return "·" if self.unicode else "-"
 
 
-def _open(stream: TextIO | None) -> TextIO:
-    """Return ``stream``, or where it is closed (``>&-``) one that nothing comes out of."""
-    return stream or Path(os.devnull).open("w", encoding="utf-8")
+def _standard(name: str) -> TextIO:
+    """Return a stream of ``sys``; where it is closed (``>&-``), nothing comes out of it."""
+    if getattr(sys, name) is None:
+        nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (to the end)
+        setattr(sys, name, nowhere)
+    stream: TextIO = getattr(sys, name)
+    return stream
 
 
 @dataclass
 class Console:
     """Where output goes and how much of it there is."""
 
-    out: TextIO = field(default_factory=lambda: _open(sys.stdout))
-    err: TextIO = field(default_factory=lambda: _open(sys.stderr))
+    out: TextIO = field(default_factory=lambda: _standard("stdout"))
+    err: TextIO = field(default_factory=lambda: _standard("stderr"))
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
