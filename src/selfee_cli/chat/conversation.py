@@ -208,7 +208,8 @@ class Conversation:
     def resume(self, minimum: int = 0) -> Extension:
         """Return how the last chain, which was stopped, goes on to ``minimum`` revisions at least.
 
-        The broken turn is written anew; with the seed of the chain it comes out as it would have.
+        The broken turn is written anew; with the seed of the chain it comes out as it would have,
+        where the turns before it were sampled in the pieces that their text is encoded in.
 
         Raises:
             UsageError: it was not stopped.

@@ -32,7 +32,8 @@ class Decoder:
 
     With a ``drafter`` a pass also reads drafted tokens. Each position is sampled from the model's
     own distribution with the noise of that position, and drafts hold as long as they equal what
-    was sampled: the chain is the one that would be written without.
+    was sampled: the chain is the one that would be written without, as far as logits do not depend
+    on how many tokens a pass reads (in float32 they hardly do, in fewer bits now and then).
     """
 
     def __init__(
