@@ -36,7 +36,9 @@ def doctor(
     console.line(", ".join(f"{name} {version}" for name, version in found.versions.items()))
     console.line(f"disk: {byte_text(found.disk_free)} free here")
     for device in found.devices:
-        read = f"reads {byte_text(device.bandwidth)}/s"
+        read = (
+            f"reads {byte_text(device.bandwidth)}/s" if device.bandwidth else "no room to measure"
+        )
         console.line(f"{device.name}: {device.title}, {byte_text(device.memory)} free, {read}")
     console.line("")
     show_table(_fits(found), console)
@@ -65,7 +67,7 @@ def _fits(found: Fitness) -> Table:
                 fit.form,
                 byte_text(fit.needed),
                 "yes" if fit.fits else "no",
-                f"{fit.tokens_per_second:.1f}" if fit.fits else "-",
+                f"{fit.tokens_per_second:.1f}" if fit.fits and fit.tokens_per_second else "-",
             ]
             for fit in found.fits
         ],
