@@ -112,7 +112,7 @@ def scripted(chains: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> N
 def test_revisions_count_from_the_verdict_that_nothing_is_needed(
     vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = draw_tasks(Part.STUDY, 2, ("addition",))
+    first, second = draw_tasks(Part.DEVELOPMENT, 2, ("addition",))
     chains = {
         first.question: [first.write(("1",)), first.answer],  # mended at once
         second.question: [second.answer, second.answer, second.write(("1",))],  # spoilt later
@@ -183,7 +183,7 @@ def test_the_command(tmp_path: Path, vocabulary: Vocabulary) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["schema"] == "selfee.bench-revisions/1"
-    assert found["part"] == "study"
+    assert found["part"] == "development"
     assert set(found["temperatures"]) == set(found["one_at_a_time"]) == {"0.7", "0.0"}
     assert found["temperatures"]["0.7"]["all"]["after"]["6"]["value"] == 0
     assert found["one_at_a_time"]["0.7"]["chains"] == len(FAMILIES)

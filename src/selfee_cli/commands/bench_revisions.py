@@ -37,8 +37,8 @@ def revisions(
         int, typer.Option("--seeds", metavar="N", min=1, help="Chains of each question.")
     ] = 3,
     part: Annotated[
-        Part, typer.Option("--part", help="Choose between models by 'development', not 'study'.")
-    ] = Part.STUDY,
+        Part, typer.Option("--part", help="Which contents: see above.")
+    ] = Part.DEVELOPMENT,
     svg: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Draw the figures as well.")
     ] = None,
@@ -46,10 +46,11 @@ def revisions(
         False
     ),
 ) -> None:
-    """Grade chains on questions the bundled model never saw, after 0 to 6 revisions.
+    """Grade chains on questions that a model was not trained on, after 0 to 6 revisions.
 
-    A tenth of all contents is kept for this study, and another for choosing between models.
-    Questions with one content count as one in the intervals.
+    A tenth of all contents is held out for development, to choose between models by, and another
+    for the study of what comes of it. The bundled weights are older than the second tenth, and
+    have seen it. Questions with one content count as one in the intervals.
     Beside them stands a control that answers anew instead of revising. Sums, differences,
     counting, sequences, and questions out of reach; any model may try them. Autonomous chains
     are the beginnings of enforced ones, up to the model's own verdict that nothing is needed.
