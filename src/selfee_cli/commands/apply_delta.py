@@ -32,15 +32,7 @@ def apply_delta(
         str,
         typer.Option("--delta", metavar="DIR|REPO", help="The published delta, in any layout."),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            callback=opt.expanded,
-            help="Where to; must not exist or be empty.",
-        ),
-    ],
+    out: opt.Out,
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="DTYPE", help="float16, bfloat16 or float32.")
     ] = "float16",

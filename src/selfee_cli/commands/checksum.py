@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,10 +13,7 @@ from selfee_cli.ui.console import console
 
 @opt.command
 def checksum(
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="PATH", callback=opt.expanded, help="A directory of weights."),
-    ],
+    path: opt.WeightsPath,
     output: Annotated[
         str | None,
         typer.Argument(metavar="[-]", help="`-` prints the sums instead of writing SHA256SUMS."),

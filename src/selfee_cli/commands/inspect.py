@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,10 +16,7 @@ if TYPE_CHECKING:
 
 @opt.command
 def inspect(
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="PATH", callback=opt.expanded, help="A directory of weights."),
-    ],
+    path: opt.WeightsPath,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:

@@ -27,15 +27,7 @@ def make_delta(
         str,
         typer.Option("--tuned", metavar="DIR|REPO", help="The weights after, in any layout."),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            callback=opt.expanded,
-            help="Where to; must not exist or be empty.",
-        ),
-    ],
+    out: opt.Out,
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="DTYPE", help="float32, float16 or bfloat16.")
     ] = "float32",

@@ -1,4 +1,4 @@
-"""What commands share beside flags: the decorator, texts from files, Ctrl-C.
+"""What commands share beside flags: the decorator, paths, texts from files, Ctrl-C.
 
 A command is a plain function under :func:`command`. Beside its own flags it may take a group of
 them as one parameter, such as ``chain: ChainFlags``; the command line shows the group's flags.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -84,6 +84,17 @@ def expanded(path: Path) -> Path:
     from selfee_cli.weights.disk import expanded
 
     return expanded(path)
+
+
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", metavar="DIR", callback=expanded, help="Where to; must not exist or be empty."
+    ),
+]
+WeightsPath = Annotated[
+    Path, typer.Argument(metavar="PATH", callback=expanded, help="A directory of weights.")
+]
 
 
 def quoted(path: Path) -> str:

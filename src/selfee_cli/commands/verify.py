@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 @opt.command
 def verify(
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="PATH", callback=opt.expanded, help="A directory of weights."),
-    ],
+    path: opt.WeightsPath,
     *,
     base: Annotated[
         str | None,
