@@ -12,7 +12,9 @@ import selfee_cli
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("question")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--min-revisions", type=int, default=0)
@@ -30,7 +32,8 @@ def main() -> None:
             case selfee_cli.TurnEnded(turn):
                 print(f"  ({turn.tokens} tokens)")
             case selfee_cli.ChainEnded(chain):
-                print(f"\nfinal, after {chain.revisions} revisions: {chain.final}")
+                revisions = f"{chain.revisions} revision{'s' * (chain.revisions != 1)}"
+                print(f"\nfinal, after {revisions}: {chain.final}")
 
 
 if __name__ == "__main__":

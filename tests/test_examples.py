@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from selfee_cli.tiny.bundle import BASE, DELTA
 
 GREEDY = ("--temperature", "0", "--min-revisions", "1")
@@ -32,7 +34,9 @@ def test_stream_chain() -> None:
     )
     assert out.startswith("[Answer] ")
     assert "[Revision 1] " in out
-    assert "\nfinal, after " in out
+    revisions = out.count("\n[Revision ")
+    wanted = "1 revision" if revisions == 1 else f"{revisions} revisions"
+    assert f"\nfinal, after {wanted}: " in out
 
 
 def test_revise_file(tmp_path: Path) -> None:
@@ -42,6 +46,26 @@ def test_revise_file(tmp_path: Path) -> None:
     assert "Feedback 1: score" in out
     assert (tmp_path / "letter.revised.txt").read_text().strip()
     assert letter.read_text() == "Dear all, hello.\n"
+
+
+def test_revise_file_overwrites_nothing(tmp_path: Path) -> None:
+    letter, before = tmp_path / "letter.txt", tmp_path / "letter.revised.txt"
+    letter.write_text("Dear all, hello.\n")
+    before.write_text("mine")
+    command = [sys.executable, EXAMPLES / "revise_file.py", letter]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "letter.revised.txt is there already" in done.stderr
+    assert before.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["revise_file.py", "stream_chain.py"])
+def test_help_shows_commands_as_they_are_typed(name: str) -> None:
+    lines = run(sys.executable, EXAMPLES / name, "--help", COLUMNS="60").splitlines()
+    typed = [
+        line for line in (EXAMPLES / name).read_text().splitlines() if "python examples/" in line
+    ]
+    assert typed and set(typed) <= set(lines)
 
 
 def test_selfee_7b(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "selfee_cli"
-LEAVES = {"errors", "folders", "settings", "__init__"}
+LEAVES = {"errors", "folders", "paths", "settings", "__init__"}
 MAY_IMPORT = {
     "protocol": set(),
     "weights": set(),
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "__init__": {"api", "engine", "protocol"},
     "errors": set(),
     "folders": set(),
+    "paths": set(),
     "settings": set(),
 }
 ONLY_IN = {

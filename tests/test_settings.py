@@ -224,6 +224,17 @@ def test_a_number_of_too_many_digits(home: Path) -> None:
         configured(home, "seed = " + "9" * 5000)
 
 
+@pytest.mark.parametrize("key", ["seed", "temperature", "lookup", "model"])
+def test_a_number_of_too_many_digits_in_another_base(home: Path, key: str) -> None:
+    with pytest.raises(UsageError, match=rf"config\.toml:2: {key} is a number of too many digits$"):
+        configured(home, f"top-k = 1\n{key} = 0x" + "f" * 4000)
+
+
+def test_a_value_that_is_nested_too_deep(home: Path) -> None:
+    with pytest.raises(UsageError, match=r"^/.*/config\.toml: a value is nested too deep$"):
+        configured(home, "seed = " + "[" * 5000 + "]" * 5000)
+
+
 def test_what_cannot_be_read(home: Path) -> None:
     (home / "config.toml").mkdir()
     with pytest.raises(UsageError, match=r"^cannot read .*config\.toml: Is a directory$"):

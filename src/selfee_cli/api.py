@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfee_cli.errors import NotFoundError
+from selfee_cli.paths import expanded
 
 if TYPE_CHECKING:
     from selfee_cli.engine.loading import LoadOptions
@@ -38,7 +39,7 @@ def resolve_model(
         from selfee_cli.tiny.bundle import reconstructed
 
         return reconstructed()
-    path = Path(model).expanduser()
+    path = expanded(Path(model))
     if path.exists():
         return path
     from selfee_cli.weights.hub import looks_like_repo, resolve

@@ -103,7 +103,8 @@ def main() -> None:
             raise
         failure = explained(error)
         console.complain(failure.message, failure.hint)
-        sys.exit(failure.exit_code)
+        untold = error.__context__ if isinstance(error, OSError) else None  # Typer's, of a usage
+        sys.exit(getattr(untold, "exit_code", failure.exit_code))
     except Exception as error:  # what nobody foresaw: a defect, told in a line as well
         if console.debug or "--debug" in sys.argv:  # it may be too early for the switch
             raise

@@ -72,4 +72,7 @@ def explained(error: SelfeeError | MemoryError | OSError) -> SelfeeError:
         return ResourceError("out of memory", hint="close other programs, or use less context")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError(f"the disk is full: {error}", hint="free some space and try again")
-    return SelfeeError(str(error))
+    what = str(error) if error.filename is None else f"{error.strerror}: {error.filename}"
+    if error.errno == errno.ENAMETOOLONG:  # a name of a file that there cannot be
+        return NotFoundError(what, hint="give the path of a file or directory that is there")
+    return SelfeeError(what, hint="check that it is there, and yours to read and write")

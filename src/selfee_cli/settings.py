@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from selfee_cli.errors import UsageError
+from selfee_cli.paths import expanded
 
 _TRUE, _FALSE = ("on", "true", "yes", "1", "t", "y"), ("off", "false", "no", "0", "f", "n")
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -56,7 +57,7 @@ def _folder(kind: str, at_home: str = "") -> Path:
     """Return the platform's folder for a kind of files, or its place in ``$SELFEE_HOME``."""
     home = os.environ.get("SELFEE_HOME")
     if home:
-        return Path(home).expanduser() / at_home
+        return expanded(Path(home)) / at_home
     import platformdirs
 
     folder: Path = getattr(platformdirs, f"user_{kind}_path")("selfee", appauthor=False)
@@ -119,9 +120,13 @@ class Setting:
             UsageError: as of :meth:`parse`.
         """
         kind = str if issubclass(self.kind, Enum) else self.kind
+        try:
+            text = written(value)
+        except ValueError:
+            raise UsageError(f"{self.name} is a number of too many digits") from None
         if type(value) is kind or (kind is float and type(value) is int):
-            return self.parse(str(value))
-        found = repr(value) if isinstance(value, str) else written(value)
+            return self.parse(text)
+        found = repr(value) if isinstance(value, str) else text
         raise UsageError(f"{self.name} is {found}, not {_KINDS[kind]}")
 
 
@@ -273,6 +278,8 @@ def _statements(path: Path) -> Iterator[tuple[int, str, object]]:
         if what is None:
             raise UsageError(f"{path}: {error}") from error
         raise UsageError(f"{path}:{what[2] or len(lines)}: {what[1]}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: a value is nested too deep") from error
     start = 0
     for end in range(1, len(lines) + 1):
         # tomllib keeps no lines. A statement's lines are TOML of their own, a part of them is not.

@@ -142,6 +142,20 @@ def test_a_wrong_variable_is_one_clear_error(home: Path) -> None:
     )
 
 
+def test_values_that_exclude_each_other_are_told_with_their_places(home: Path) -> None:
+    ask = ("ask", "hi")
+    write(home, "min-revisions = 3\nmax-revisions = 1\n")
+    assert fails(2, *ask) == (
+        "error: config.toml's max-revisions 1 is less than config.toml's min-revisions 3\n"
+        "hint: raise the one or lower the other\n"
+    )
+    assert fails(2, "chat", input="") == fails(2, *ask)
+    error = fails(2, *ask, "--max-revisions", "2", SELFEE_MIN_REVISIONS="4")
+    assert "error: --max-revisions 2 is less than SELFEE_MIN_REVISIONS 4\n" in error
+    assert selfee("config").returncode == 0  # it shows which values there are
+    assert selfee("config", "min-revisions").stdout == "3\n"
+
+
 def test_help_shows_no_variables(home: Path) -> None:
     text = selfee("ask", "--help", SELFEE_TOP_K="5").stdout
     assert "SELFEE_" not in text and "--feedback" in text

@@ -59,8 +59,28 @@ def test_what_cannot_be_shown(recorded: Path, tmp_path: Path) -> None:
     for turns in ([], [{"kind": "answer", "index": 0, "text": 5, "complete": True}]):
         chain = {"schema": "selfee.chain/1", "instruction": "Q?", "turns": turns}
         assert "is not a chain" in fails(1, "show", "-", input=json.dumps(chain))
+    for foreign in ("null", "[" * 100_000):
+        assert "\nhint: " in fails(1, "show", "-", input=foreign)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
-    assert "cannot read" in fails(1, "show", tmp_path / "bytes")
+    for unreadable in (tmp_path / "bytes", tmp_path):
+        error = fails(1, "show", unreadable)
+        assert "cannot read" in error and "\nhint: " in error
+    assert "no file" in fails(4, "show", tmp_path / ("long" * 64))
+
+
+def test_a_file_saved_with_a_byte_order_mark(recorded: Path) -> None:
+    plain = selfee("show", recorded).stdout
+    recorded.write_bytes(b"\xef\xbb\xbf" + recorded.read_bytes())
+    done = selfee("show", recorded)
+    assert (done.returncode, done.stdout) == (0, plain), done.stderr
+
+
+@pytest.mark.parametrize("number", ["1e999", "-Infinity", "NaN"])
+def test_a_number_that_json_cannot_print(recorded: Path, number: str) -> None:
+    line = recorded.read_text().replace('"question_id": 1,', f'"question_id": {number},')
+    for more in ([], ["--jsonl"]):
+        error = fails(1, "show", "-", *more, input=line)
+        assert "error: -:1 is not a chain: question_id is out of range\n" in error
 
 
 def test_a_foreign_record_is_named_with_its_line_and_field(tmp_path: Path) -> None:
@@ -73,7 +93,7 @@ def test_a_foreign_record_is_named_with_its_line_and_field(tmp_path: Path) -> No
     assert done.returncode == 1
     assert done.stdout.startswith("Q?\n\n── Answer\nA.\n")
     what = f"{path}:2 is not a chain: turns[1].score is text, not a number"
-    assert done.stderr == f"error: {what}\n"
+    assert done.stderr == f"error: {what}\nhint: correct it, or remove it\n"
 
 
 def test_json_lines_are_whole_where_output_is_not_utf_8() -> None:
@@ -134,9 +154,15 @@ def test_damaged_sessions_are_shown_as_far_as_they_go(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "1 damaged line was skipped" in done.stderr
     assert "── Answer" in done.stdout
-    empty = fails(1, "show", "-", input="")
-    assert "holds no chain" in empty
-    assert "nothing was asked in this session" in empty
+    (tmp_path / "unasked.jsonl").write_bytes(data[: data.index(b"\n") + 1])
+    unasked = fails(1, "show", tmp_path / "unasked.jsonl")
+    assert "holds no chain" in unasked
+    assert "nothing was asked in this session" in unasked
+
+
+def test_what_is_empty_is_no_session() -> None:
+    for told in (fails(1, "show", "-", input=""), fails(1, "show", "/dev/null")):
+        assert "holds no chain\nhint: chains stand in published answer files" in told
 
 
 def test_transcripts_are_shown(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 import io
 import re
+from pathlib import Path
+
+import pytest
 
 from selfee_cli.ui import progress
 from selfee_cli.ui.console import console
@@ -28,6 +31,15 @@ def test_long_work_in_a_pipe_prints_plain_lines(monkeypatch):
     lines = run(io.StringIO()).splitlines()
     assert lines[1].startswith("reading: 50 % of 2.0 GB") and lines[1].endswith("s left")
     assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_lines_that_nobody_takes_stop_no_work(monkeypatch):
+    monkeypatch.setattr(progress, "_PLAIN_EVERY", 0.0)
+    with Path("/dev/full").open("w") as stream, ByteProgress("reading", stream=stream) as bar:
+        bar.start(2_000_000_000)
+        bar.advance(500_000_000)
+        bar.advance(500_000_000)
 
 
 def test_a_terminal_has_a_bar_and_quiet_has_none(monkeypatch):

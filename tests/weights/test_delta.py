@@ -31,9 +31,10 @@ from safetensors.torch import load_file
 from selfee_cli.errors import MismatchError, NotFoundError, ResourceError, SelfeeError, UsageError
 from selfee_cli.weights import delta as delta_module
 from selfee_cli.weights.checkpoint import open_checkpoint
-from selfee_cli.weights.delta import apply_delta, describe_delta, plan_delta
+from selfee_cli.weights.delta import apply_delta, plan_delta
 from selfee_cli.weights.digests import read_sums
 from selfee_cli.weights.dtypes import DType
+from selfee_cli.weights.identity import describe_delta
 from selfee_cli.weights.manifest import read_manifest
 from selfee_cli.weights.pairing import size_name
 

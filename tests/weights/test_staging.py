@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from selfee_cli.errors import MismatchError, NotFoundError, ResourceError, SelfeeError, UsageError
+from selfee_cli.errors import MismatchError, ResourceError, SelfeeError, UsageError
 from selfee_cli.weights.disk import (
     check_target,
-    expanded,
     staging_of,
     sync_directory,
     write_text,
@@ -154,13 +153,3 @@ def test_finished_work_of_other_options_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
 def test_a_file_system_that_syncs_no_directories_is_no_error() -> None:
     sync_directory(Path("/proc/self"))
-
-
-def test_a_home_directory_that_nobody_knows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert expanded(Path("~/a")) == tmp_path / "a"
-    assert expanded(Path("b/~")) == Path("b/~")
-    with pytest.raises(NotFoundError, match="~nosuchuser is no home directory"):
-        expanded(Path("~nosuchuser/x"))

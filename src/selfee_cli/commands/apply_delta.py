@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,8 +15,14 @@ from selfee_cli.ui.units import byte_text, count_text, time_text
 
 if TYPE_CHECKING:
     from selfee_cli.weights.delta import DeltaPlan, DeltaResult
+    from selfee_cli.weights.delta_plan import PairPlan
+    from selfee_cli.weights.digests import Advance
     from selfee_cli.weights.dtypes import DType
     from selfee_cli.weights.forecast import Forecast
+    from selfee_cli.weights.make_delta import MakeResult
+
+Plan = TypeVar("Plan", bound="PairPlan")
+Result = TypeVar("Result", "DeltaResult", "MakeResult")
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{unit}I": 2 ** (10 * power) for power, unit in enumerate("KMGT", 1)}
@@ -67,7 +74,7 @@ def apply_delta(
     if dry_run:
         _foretell(plan, out, as_json)
         return
-    result = _apply(plan, out)
+    result = carry_out(plan, out, weights.apply_delta)
     if as_json:
         console.json(_to_json(plan, result))
     rate = (result.bytes_read + result.bytes_written) / max(result.seconds, 1e-9) / 1e9
@@ -79,14 +86,19 @@ def apply_delta(
     )
 
 
-def _apply(plan: DeltaPlan, out: Path) -> DeltaResult:
-    from selfee_cli.ui.progress import ByteProgress
-    from selfee_cli.weights import delta as weights
+def carry_out(plan: Plan, out: Path, work: Callable[[Plan, Path, Advance], Result]) -> Result:
+    """Do the ``work`` of a plan; say what an earlier run had finished of it, and its notes.
 
-    with ByteProgress("apply-delta", enabled=not console.quiet) as bar:
+    Raises:
+        Interrupted: Ctrl-C stopped it; the message says what it left.
+        SelfeeError: what else ``work`` raises.
+    """
+    from selfee_cli.ui.progress import ByteProgress
+
+    with ByteProgress(plan.work, enabled=not console.quiet) as bar:
         bar.start(plan.input_bytes)
         try:
-            result = weights.apply_delta(plan, out, bar.advance)
+            result = work(plan, out, bar.advance)
         except KeyboardInterrupt:
             raise interrupted(out) from None
     if result.resumed_files:
@@ -127,6 +139,7 @@ def _say_origins(plan: DeltaPlan) -> None:
 
 
 def _foretell(plan: DeltaPlan, out: Path, as_json: bool) -> None:
+    from selfee_cli.weights.disk import no_room
     from selfee_cli.weights.forecast import forecast
 
     found = forecast(plan, out)
@@ -143,9 +156,11 @@ def _foretell(plan: DeltaPlan, out: Path, as_json: bool) -> None:
                 **found.to_json(),
             }
         )
-        return
-    for label, value in _rows(plan, found):
-        console.line(f"{label:<12}{value}")
+    else:
+        for label, value in _rows(plan, found):
+            console.line(f"{label:<12}{value}")
+    if not found.fits:
+        raise no_room(out, found.needed_bytes, found.free_bytes)
 
 
 def _rows(plan: DeltaPlan, found: Forecast) -> list[tuple[str, str]]:
@@ -195,9 +210,11 @@ def parse_dtype(name: str) -> DType:
 
 def parse_size(text: str) -> int:
     """Give the bytes of a size such as ``5GB``, ``500MB`` or ``2GiB``."""
+    import math
     import re
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", text.strip().upper())
-    if not match or match[2] not in _UNITS or float(match[1]) <= 0:
+    size = float(match[1]) * _UNITS[match[2]] if match and match[2] in _UNITS else 0.0
+    if not 0 < size < math.inf:
         raise UsageError(f"--shard-size {text} is no size", hint="for example 5GB or 500MB")
-    return max(1, int(float(match[1]) * _UNITS[match[2]]))
+    return max(1, int(size))

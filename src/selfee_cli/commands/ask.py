@@ -104,7 +104,9 @@ def _drain(events: Iterator[Event], render: Callable[[Event], None]) -> Chain:
         render(event)
         if isinstance(event, ChainEnded):
             return event.chain
-    raise SelfeeError("the chain did not end")
+    raise SelfeeError(
+        "the chain did not end", hint="a defect of selfee; --debug shows where it lies"
+    )
 
 
 def _explain_end(chain: Chain, min_revisions: int) -> None:

@@ -41,4 +41,5 @@ def checksum(
         console.write(sums)
         return
     replace_text(target, sums)
-    console.say(f"wrote {target}: {len(files)} files; next: selfee verify {path}")
+    count = f"{len(files)} file{'s' * (len(files) != 1)}"
+    console.say(f"wrote {target}: {count}; next: selfee verify {path}")

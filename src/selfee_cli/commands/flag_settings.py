@@ -6,6 +6,7 @@ That is the environment, and ``config.toml`` for commands with flags of their ow
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from enum import Enum
@@ -41,7 +42,7 @@ def settings_of(groups: Groups, ctx: typer.Context | None, arguments: dict[str, 
     context, has its arguments alone.
 
     Raises:
-        UsageError: a variable, or anything in the file, is wrong.
+        UsageError: a variable, or anything in the file, is wrong, or values exclude each other.
     """
     given = {}
     for name in [flag.name for group in groups for flag in fields(group)]:
@@ -52,7 +53,27 @@ def settings_of(groups: Groups, ctx: typer.Context | None, arguments: dict[str, 
     if ctx is None:
         return layered(groups, {}, {}, given)
     file = read_config(known(GROUPS)) if set(groups) - {OutputFlags} else {}
-    return layered(groups, file, os.environ, given)
+    found = layered(groups, file, os.environ, given)
+    _check_together(groups, found)
+    return found
+
+
+def _check_together(groups: Groups, found: Settings) -> None:
+    """Refuse values that exclude each other, and say where each of them comes from."""
+    sources = {name: source for name, _, source in found.items()}
+
+    def named(flag: re.Match[str]) -> str:
+        source = sources.get(flag[1], "")
+        if source == "config.toml":
+            return f"config.toml's {flag[1]}"
+        return source if source.startswith("SELFEE_") else flag[0]
+
+    for group in groups:
+        try:
+            group.check(**{flag.name: found.get(flag.name) for flag in fields(group)})
+        except UsageError as error:
+            message = re.sub(r"--([a-z]+(?:-[a-z]+)*)", named, error.message)
+            raise UsageError(message, hint=error.hint) from error
 
 
 def _on_the_command_line(ctx: typer.Context, name: str) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from selfee_cli.commands import options as opt
-from selfee_cli.commands.apply_delta import interrupted, parse_dtype, parse_size
+from selfee_cli.commands.apply_delta import carry_out, parse_dtype, parse_size
 from selfee_cli.ui.console import console
 from selfee_cli.ui.units import byte_text, count_text
 
@@ -59,7 +58,7 @@ def make_delta(
         shard_size=largest,
     )
     check_other_work(staging_of(out), plan.key())
-    result = _make(plan, out)
+    result = carry_out(plan, out, weights.make_delta)
     if as_json:
         console.json(_to_json(plan, result))
     rate = (result.bytes_read + result.bytes_written) / max(result.seconds, 1e-9) / 1e9
@@ -70,24 +69,6 @@ def make_delta(
         f"next: selfee apply-delta --base {opt.quoted(plan.base)} --delta {opt.quoted(out)} "
         f"--dtype {plan.tuned_dtype.torch_name} --out DIR"
     )
-
-
-def _make(plan: MakePlan, out: Path) -> MakeResult:
-    from selfee_cli.ui.progress import ByteProgress
-    from selfee_cli.weights import make_delta as weights
-
-    with ByteProgress("make-delta", enabled=not console.quiet) as bar:
-        bar.start(plan.input_bytes)
-        try:
-            result = weights.make_delta(plan, out, bar.advance)
-        except KeyboardInterrupt:
-            raise interrupted(out) from None
-    if result.resumed_files:
-        files = "1 file" if result.resumed_files == 1 else f"{result.resumed_files} files"
-        console.say(f"resumed: {files} of an earlier run were already there")
-    for note in result.notes:
-        console.say(note)
-    return result
 
 
 def _to_json(plan: MakePlan, result: MakeResult) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from selfee_cli import paths
 from selfee_cli.commands.flag_settings import settings_of
 from selfee_cli.commands.flags import FlagGroup, OutputFlags
-from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
+from selfee_cli.errors import SelfeeError, UsageError
 from selfee_cli.settings import Settings
 from selfee_cli.ui.console import console
 
@@ -73,27 +74,23 @@ def _flags(group: Any) -> list[inspect.Parameter]:
 
 
 def weights_directory(value: str) -> Path:
-    """Return the directory of ``--base`` or ``--delta``; a Hub repository is downloaded first."""
+    """Return a directory of weights that a flag names; a Hub repository is downloaded first."""
     from selfee_cli.weights.hub import resolve
 
     return resolve(value, quiet=console.quiet, say=console.say)
 
 
-def expanded(path: Path) -> Path:
-    """Return a path of the command line with its ``~`` expanded, which not every shell does."""
-    from selfee_cli.weights.disk import expanded
-
-    return expanded(path)
-
-
 Out = Annotated[
     Path,
     typer.Option(
-        "--out", metavar="DIR", callback=expanded, help="Where to; must not exist or be empty."
+        "--out",
+        metavar="DIR",
+        callback=paths.expanded,
+        help="Where to; must not exist or be empty.",
     ),
 ]
 WeightsPath = Annotated[
-    Path, typer.Argument(metavar="PATH", callback=expanded, help="A directory of weights.")
+    Path, typer.Argument(metavar="PATH", callback=paths.expanded, help="A directory of weights.")
 ]
 
 
@@ -109,17 +106,11 @@ def read_text(value: str) -> str:
 
     Raises:
         NotFoundError: the file is not there.
-        SelfeeError: the file is not UTF-8 text.
+        SelfeeError: the file cannot be read, or is not UTF-8 text.
     """
     if not value.startswith("@"):
         return value
-    path = Path(value[1:]).expanduser()
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise NotFoundError(f"no file {path}", hint="--input @FILE reads FILE") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SelfeeError(f"cannot read {path} as UTF-8 text: {error}") from error
+    return paths.read_text(paths.expanded(Path(value[1:])), hint="--input @FILE reads FILE")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -131,7 +122,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, "utf-8")
     except OSError as error:
-        raise SelfeeError(f"cannot write {path}: {error.strerror}") from error
+        raise SelfeeError(
+            f"cannot write {path}: {error.strerror}", hint="choose another place"
+        ) from error
 
 
 def read_stdin() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,9 @@ import typer
 
 from selfee_cli.commands import options as opt
 from selfee_cli.commands.flags import DisplayFlags
-from selfee_cli.errors import NotFoundError, SelfeeError
+from selfee_cli.commands.recorded import records_of
+from selfee_cli.errors import NotFoundError
+from selfee_cli.paths import expanded, read_bytes
 from selfee_cli.ui.console import console, printable
 from selfee_cli.ui.show import Show
 
@@ -38,7 +39,7 @@ def show(
     Example: selfee show selfee_13b_enforce_3_revisions.jsonl --id 7 --show diff
     """
 
-    records = _records(_read(file), file)
+    records = records_of(_read(file), file)
     found = False
     for record in records:
         if id is not None and str(record.question_id) != id:
@@ -49,37 +50,15 @@ def show(
         else:
             _render(record, display)
     if not found:
-        raise NotFoundError(f"{file} has no chain with the id {id}")
-
-
-def _records(data: bytes, source: str) -> Iterable[Record]:
-    from selfee_cli.chat import session_reader
-    from selfee_cli.protocol.records import Record, read_records
-
-    if not session_reader.is_session(data):
-        try:
-            return read_records(data.decode("utf-8"), source=source)
-        except UnicodeDecodeError as error:
-            raise SelfeeError(f"cannot read {source} as UTF-8 text: {error}") from error
-    saved = session_reader.parse(data, source)
-    if saved.notice:
-        console.say(f"{source}: {saved.notice}")
-    if not saved.conversation.chains:
-        raise SelfeeError(f"{source} holds no chain", hint="nothing was asked in this session")
-    chains = enumerate(saved.conversation.chains, 1)
-    return [Record(question_id=number, chain=chain) for number, chain in chains]
+        raise NotFoundError(
+            f"{file} has no chain with the id {id}", hint="without --id, every chain is shown"
+        )
 
 
 def _read(file: str) -> bytes:
     if file == "-":
         return opt.stdin_bytes()
-    path = Path(file)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFoundError(f"no file {path}") from error
-    except OSError as error:
-        raise SelfeeError(f"cannot read {path}: {error.strerror}") from error
+    return read_bytes(expanded(Path(file)))
 
 
 def _render(record: Record, display: DisplayFlags) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfee_cli.commands import options as opt
-from selfee_cli.errors import MismatchError, NotFoundError, UsageError
+from selfee_cli.errors import MismatchError, NotFoundError, SelfeeError, UsageError
 from selfee_cli.ui.console import console, printable
 
 if TYPE_CHECKING:
@@ -91,11 +91,17 @@ def _check_digests(path: Path, report: _Report) -> None:
     from selfee_cli.ui.progress import ByteProgress
     from selfee_cli.weights import verify as weights
 
-    expected = weights.expectation(path)
+    try:
+        expected = weights.expectation(path)
+    except weights.DamagedListError as error:
+        damage = weights.Fault(file=error.file, reason=error.message)
+        report.add([damage], right=f"{error.file} is sound", wrong=error.file)
+        return
     with ByteProgress("verify", enabled=not console.quiet) as bar:
         bar.start(expected.total_bytes(path))
         found = list(weights.verify(path, expected, bar.advance))
-    files = f"{len(expected.digests)} files"
+    count = len(expected.digests)
+    files = f"{count} file{'s' * (count != 1)}"
     report.add(
         found, right=f"{files} as in {expected.source}", wrong=f"{files} against {expected.source}"
     )
@@ -110,12 +116,32 @@ def _check_sum(path: Path, base: str, delta: str, report: _Report) -> None:
     from selfee_cli.weights.recompute import recompute
 
     plan = plan_delta(opt.weights_directory(base), opt.weights_directory(delta))
-    with ByteProgress("recompute", enabled=not console.quiet) as bar:
-        bar.start(plan.input_bytes)
-        found = list(recompute(plan, path, bar.advance))
+    found = _unreadable(path, report)
+    if not found:
+        with ByteProgress("recompute", enabled=not console.quiet) as bar:
+            bar.start(plan.input_bytes)
+            found = list(recompute(plan, path, bar.advance))
     tensors = f"{len(plan.tensors)} tensors"
     report.add(
         found,
         right=f"{tensors} are base + delta, bit for bit",
         wrong=f"{tensors} against base + delta",
     )
+
+
+def _unreadable(path: Path, report: _Report) -> list[Fault]:
+    """Give as a fault that the weights cannot be opened, where they are known not to be right.
+
+    Raises:
+        SelfeeError: they cannot be opened, and nothing else speaks against them.
+    """
+    from selfee_cli.weights.checkpoint import open_checkpoint
+    from selfee_cli.weights.verify import Fault
+
+    try:
+        open_checkpoint(path).close()
+    except SelfeeError as error:
+        if not report.faults and not isinstance(error, MismatchError):
+            raise
+        return [Fault(file=path.name, reason=error.message)]
+    return []

@@ -7,6 +7,7 @@ Published answer files and ``batch`` output (a line a chain, ``whole_generation`
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,8 @@ from selfee_cli.protocol.chain import (
 from selfee_cli.protocol.fields import choice, figures, optional, required, within
 from selfee_cli.protocol.grammar import ANSWER, TurnId, TurnKind, Verdict
 from selfee_cli.protocol.prompt import split_prompt
+
+_READABLE = "chains stand in published answer files, sessions, the output of ask --json or --jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +68,7 @@ def read_records(text: str, *, source: str) -> Iterator[Record]:
             found = True
             yield record
     if not found:
-        raise SelfeeError(
-            f"{source} holds no chain",
-            hint="show reads published answer files and the output of ask --json or --jsonl",
-        )
+        raise SelfeeError(f"{source} holds no chain", hint=_READABLE)
 
 
 def replay(chain: Chain) -> Iterator[Event]:
@@ -101,19 +101,23 @@ def _lines(text: str, source: str) -> Iterator[tuple[int, Any]]:
                 hint="the file may be cut off; nothing after this line was read",
             ) from error
         except RecursionError as error:
-            raise SelfeeError(f"{source}:{number} is not a chain: it is nested too deep") from error
+            raise SelfeeError(
+                f"{source}:{number} is not a chain: it is nested too deep", hint=_READABLE
+            ) from error
 
 
 def _record(data: Any, where: str) -> Record | None:
     if not isinstance(data, dict):
-        raise SelfeeError(f"{where} is not a JSON object")
+        raise SelfeeError(f"{where} is not a JSON object", hint=_READABLE)
     try:
         if data.get("schema") == SCHEMA:
             return Record(question_id=_question_id(data), chain=_measured(data))
         if isinstance(data.get("whole_generation"), str):
             return Record(question_id=_question_id(data), chain=_published(data, where))
     except ValueError as error:
-        raise SelfeeError(f"{where} is not a chain: {error}") from error
+        raise SelfeeError(
+            f"{where} is not a chain: {error}", hint="correct it, or remove it"
+        ) from error
     return None
 
 
@@ -121,6 +125,8 @@ def _question_id(data: dict[str, Any]) -> Any:
     id = data.get("question_id")
     if isinstance(id, dict | list):
         raise ValueError("question_id is neither a number nor text")
+    if isinstance(id, float) and not math.isfinite(id):  # no JSON has a word for it
+        raise ValueError("question_id is out of range")
     return id
 
 

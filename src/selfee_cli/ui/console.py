@@ -5,6 +5,7 @@ from __future__ import annotations
 import locale
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -96,7 +97,7 @@ class Console:
     def tell(self, text: str) -> None:
         """Write talk as it is, unless the user asked for quiet."""
         if not self.quiet:
-            _write(self.err, text)
+            write_talk(self.err, text)
 
     def say(self, text: str) -> None:
         """Tell the user something in a line, unless they asked for quiet."""
@@ -110,9 +111,22 @@ class Console:
     def complain(self, message: str, hint: str | None) -> None:
         """Print an error: one line what is wrong, one line what to do."""
         style = self.style(self.err)
-        _write(self.err, style.paint("error:", "bold", "red") + f" {printable(message)}\n")
+        write_talk(self.err, style.paint("error:", "bold", "red") + f" {printable(message)}\n")
         if hint:
-            _write(self.err, style.paint("hint:", "bold", "cyan") + f" {printable(hint)}\n")
+            write_talk(self.err, style.paint("hint:", "bold", "cyan") + f" {printable(hint)}\n")
+
+
+def write_talk(stream: TextIO, text: str) -> None:
+    """Write what the work does not depend on: where the stream takes none, it is lost.
+
+    Its disk may be full, or its reader gone. From then on nothing more comes out of it: what
+    is left in its buffer would fail at the end of the process once more, and change its exit code.
+    """
+    try:
+        _write(stream, text)
+    except OSError:
+        with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from selfee_cli.ui.console import console
+from selfee_cli.ui.console import console, write_talk
 from selfee_cli.ui.units import byte_text, time_text
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ class ByteProgress:
         speed = self._done / max(self._told - self._began, 1e-9)
         left = (self._total - self._done) / speed if speed else 0.0
         share = 100 * self._done / max(self._total, 1)
-        self._stream.write(
+        write_talk(
+            self._stream,
             f"{self._label}: {share:.0f} % of {byte_text(self._total)}, "
-            f"{byte_text(speed)}/s, {time_text(left)} left\n"
+            f"{byte_text(speed)}/s, {time_text(left)} left\n",
         )
-        self._stream.flush()
 
     def __enter__(self) -> ByteProgress:
         return self

@@ -19,7 +19,7 @@ from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
 from selfee_cli.weights.column_mean import ColumnMean
 from selfee_cli.weights.conversion import decode, encode
 from selfee_cli.weights.corrections import Correction, open_correction
-from selfee_cli.weights.delta_plan import DeltaPlan, describe_delta, plan_delta
+from selfee_cli.weights.delta_plan import DeltaPlan, plan_delta
 from selfee_cli.weights.digests import SUMS_NAME, Advance, format_sums, ignore_progress
 from selfee_cli.weights.disk import (
     WrittenFile,
@@ -44,7 +44,7 @@ from selfee_cli.weights.storage import TensorInfo, row_ranges
 from selfee_cli.weights.write_behind import WriteBehind
 from selfee_cli.weights.writer import ShardWriter, WrittenTensor
 
-__all__ = ["DeltaPlan", "DeltaResult", "apply_delta", "describe_delta", "plan_delta"]
+__all__ = ["DeltaPlan", "DeltaResult", "apply_delta", "plan_delta"]
 
 CHUNK = 1 << 17
 """Elements in a chunk: with fewer the calls cost more than the work, more leave the cache."""

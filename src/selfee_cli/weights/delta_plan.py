@@ -14,15 +14,14 @@ from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
 from selfee_cli.weights.corrections import CORRECTION_NAME
 from selfee_cli.weights.dtypes import DType
 from selfee_cli.weights.fingerprint import sampled_fingerprint
-from selfee_cli.weights.identity import describe_delta
 from selfee_cli.weights.manifest import Origin
-from selfee_cli.weights.pairing import VOCABULARY, check_pair, size_name
+from selfee_cli.weights.pairing import check_pair, size_name
 from selfee_cli.weights.releases import known_release
 from selfee_cli.weights.sidecars import check_sidecars
 from selfee_cli.weights.storage import TensorInfo
 from selfee_cli.weights.writer import SHARD_SIZE, ShardPlan, plan_shards
 
-__all__ = ["VOCABULARY", "DeltaPlan", "PairPlan", "describe_delta", "plan_delta"]
+__all__ = ["DeltaPlan", "PairPlan", "plan_delta"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,9 @@ def read_sums(path: Path) -> dict[str, str]:
     """Give name to digest of a file that sha256sum or md5sum wrote."""
     with DataFile(path) as file:
         if file.size > MAX_LIST:
-            raise SelfeeError(f"{path} has {file.size:,} bytes, over {MAX_LIST:,}")
+            raise SelfeeError(
+                f"{path} has {file.size:,} bytes, over {MAX_LIST:,}", hint="download it again"
+            )
         text = file.read_bytes(0, file.size).decode("utf-8", "replace")
     digests: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -96,12 +98,17 @@ def read_sums(path: Path) -> dict[str, str]:
             continue
         match = _LINE.fullmatch(line)
         if not match:
-            raise SelfeeError(f"{path}, line {number}: no digest and file name")
+            raise SelfeeError(
+                f"{path}, line {number}: no digest and file name", hint="download it again"
+            )
         name = match[2].removeprefix("./")
         if not is_plain_name(name):
-            raise SelfeeError(f"{path}, line {number}: {name!r:.80} is no file beside it")
+            raise SelfeeError(
+                f"{path}, line {number}: {name!r:.80} is no file beside it",
+                hint="download it again",
+            )
         if digests.setdefault(name, match[1].lower()) != match[1].lower():
-            raise SelfeeError(f"{path} gives two digests for {name}")
+            raise SelfeeError(f"{path} gives two digests for {name}", hint="download it again")
     return digests
 
 

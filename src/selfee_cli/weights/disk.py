@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from selfee_cli.errors import NotFoundError, ResourceError, SelfeeError, UsageError
+from selfee_cli.errors import ResourceError, SelfeeError, UsageError
 
 _SYNC_EVERY = 64 << 20  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -43,7 +44,9 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"no space left where {path} is: {error.strerror}",
                 hint="free some space or choose another place",
             ) from error
-        raise SelfeeError(f"cannot write to {path}: {error.strerror}") from error
+        raise SelfeeError(
+            f"cannot write to {path}: {error.strerror}", hint="choose another place"
+        ) from error
 
 
 def reserve(file: BinaryIO, size: int) -> None:
@@ -148,23 +151,21 @@ def replace_text(path: Path, text: str) -> None:
         raise
 
 
-def expanded(path: Path) -> Path:
-    """Give a path with a ``~`` at its front as the home directory that it means.
+def check_target(target: Path) -> None:
+    """Refuse a target directory that is not empty, or that cannot be made. Nothing is left.
 
     Raises:
-        NotFoundError: Nobody knows that home directory.
+        UsageError: It is not empty, or nothing can be renamed to it.
+        ResourceError: Its disk is full.
+        SelfeeError: Nothing can be written where it is to be.
     """
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise NotFoundError(
-            f"{path.parts[0]} is no home directory that is known here",
-            hint=f"write the path out, or ./{path} for a directory of that name",
-        ) from None
+    with disk_errors(target):
+        _check_untaken(target)
+    with disk_errors(place := _existing(target.resolve().parent)):
+        tempfile.TemporaryFile(dir=place).close()  # its mode does not tell who may write there
 
 
-def check_target(target: Path) -> None:
-    """Refuse a target directory that is not empty, or that nothing can be renamed to."""
+def _check_untaken(target: Path) -> None:
     if target.exists() or target.is_symlink():
         if not target.is_dir() or any(target.iterdir()):
             state = "is not empty" if target.is_dir() else "is a file"
@@ -181,10 +182,15 @@ def check_target(target: Path) -> None:
 
 def free_space(target: Path) -> int:
     """Give the bytes that are free where ``target`` is or is to be."""
-    existing = target.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(_existing(target)).free
+
+
+def _existing(path: Path) -> Path:
+    """Give what there is of a path: itself, or the nearest above it."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 def staging_of(target: Path) -> Path:
@@ -197,10 +203,15 @@ def check_space(target: Path, needed: int, *, staging: Path | None = None) -> No
     """Refuse work whose ``needed`` bytes do not fit where ``target``, or its staging, is to be."""
     free = free_space(staging or target)
     if free < needed:
-        raise ResourceError(
-            f"{target} needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free there",
-            hint="free some space or choose another place",
-        )
+        raise no_room(target, needed, free)
+
+
+def no_room(target: Path, needed: int, free: int) -> ResourceError:
+    """Say that the ``needed`` bytes of ``target`` are more than are ``free`` there."""
+    return ResourceError(
+        f"{target} needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free there",
+        hint="free some space or choose another place",
+    )
 
 
 def sync_directory(path: Path) -> None:

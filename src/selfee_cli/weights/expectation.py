@@ -16,6 +16,14 @@ from selfee_cli.weights.releases import TOKENIZER, candidates
 Authority = Literal["manifest", "sums", "checklist", "releases"]
 
 
+class DamagedListError(MismatchError):
+    """What lists the digests of a directory cannot be read; ``file`` is its name."""
+
+    def __init__(self, file: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
     """What is known of a directory: digests by file name, and where they come from."""
@@ -39,7 +47,8 @@ class Expectation:
 def expectation(path: Path) -> Expectation:
     """Give the best that is known of a directory: manifest, sums, checklist, or known releases.
 
-    :class:`~selfee_cli.errors.NotFoundError` where nothing is known.
+    :class:`~selfee_cli.errors.NotFoundError` where nothing is known,
+    :class:`DamagedListError` where what is known cannot be read.
     """
     if not path.is_dir():
         raise NotFoundError(f"there is no directory {path}")
@@ -55,7 +64,11 @@ def expectation(path: Path) -> Expectation:
             listed = _sound_sums(path / name)
             lengths = {len(digest) for digest in listed.values()}
             if len(lengths) != 1:
-                raise MismatchError(f"{path / name} lists no digests, or of two kinds")
+                raise DamagedListError(
+                    name,
+                    f"{path / name} lists no digests, or of two kinds",
+                    hint="download it again",
+                )
             return Expectation(
                 authority=authority,
                 source=name,
@@ -86,14 +99,14 @@ def _sound_manifest(path: Path) -> Manifest | None:
     except SelfeeError as error:
         if (path / SUMS_NAME).exists():
             return None
-        raise MismatchError(error.message, hint=error.hint) from error
+        raise DamagedListError(MANIFEST_NAME, error.message, hint=error.hint) from error
 
 
 def _sound_sums(path: Path) -> dict[str, str]:
     try:
         return read_sums(path)
     except SelfeeError as error:
-        raise MismatchError(error.message, hint=error.hint) from error
+        raise DamagedListError(path.name, error.message, hint=error.hint) from error
 
 
 def nothing_known(path: Path) -> NotFoundError:

@@ -63,10 +63,16 @@ def open_hf_tensors(
             if _NOT_WEIGHTS.fullmatch(name):
                 continue
             if name in homes:
-                raise SelfeeError(f"{path}: {name} stands in both {homes[name]} and {shard}")
+                raise SelfeeError(
+                    f"{path}: {name} stands in both {homes[name]} and {shard}",
+                    hint="keep the files of one of them",
+                )
             homes[name] = shard
             if len(sources) >= MAX_TENSORS:
-                raise SelfeeError(f"{path} holds more than {MAX_TENSORS:,} tensors")
+                raise SelfeeError(
+                    f"{path} holds more than {MAX_TENSORS:,} tensors",
+                    hint="download it again, or give the weights of a LLaMA",
+                )
             sources[name] = StoredRows(file, stored, supported_dtype(file.path, stored))
     if weight_map is not None:
         _compare_index(path / indexes[0], weight_map, homes)
@@ -78,9 +84,15 @@ def open_hf_tensors(
 def supported_dtype(path: Path, stored: StoredTensor) -> DType:
     """Give a stored tensor's type; refuse what no LLaMA has: other types, or endless rows."""
     if not stored.nbytes:
-        raise SelfeeError(f"{path}: {stored.name} has no elements")
+        raise SelfeeError(
+            f"{path}: {stored.name} has no elements",
+            hint="download it again, or give the weights of a LLaMA",
+        )
     if math.prod(stored.shape[1:]) > MAX_ROW:
-        raise SelfeeError(f"{path}: {stored.name} is {list(stored.shape)}: its rows are too long")
+        raise SelfeeError(
+            f"{path}: {stored.name} is {list(stored.shape)}: its rows are too long",
+            hint="download it again, or give the weights of a LLaMA",
+        )
     try:
         return DType(stored.dtype)
     except ValueError:
@@ -94,7 +106,9 @@ def read_json_file(path: Path) -> dict[str, Any]:
     """Read a JSON object of bounded size from a file."""
     with DataFile(path) as file:
         if file.size > MAX_JSON:
-            raise SelfeeError(f"{path} has {file.size:,} bytes, over {MAX_JSON:,}")
+            raise SelfeeError(
+                f"{path} has {file.size:,} bytes, over {MAX_JSON:,}", hint="download it again"
+            )
         if not file.size:
             raise truncated(path, "it is empty")
         return parse_json_object(file.read_bytes(0, file.size), str(path))
@@ -108,13 +122,19 @@ def read_config(path: Path) -> dict[str, Any]:
     config = read_json_file(file)
     for key in _COUNTS & config.keys():
         if config[key] is not None and not _is_sound_count(config[key]):
-            raise SelfeeError(f"{file} gives no sound {key!r}")
+            raise SelfeeError(
+                f"{file} gives no sound {key!r}", hint="download it again, or correct it"
+            )
     for key, most in _NUMBERS.items():
         if config.get(key) is not None and not is_number(config[key], most):
-            raise SelfeeError(f"{file} gives no sound {key!r}")
+            raise SelfeeError(
+                f"{file} gives no sound {key!r}", hint="download it again, or correct it"
+            )
     classes = config.get("architectures")
     if classes is not None and not (isinstance(classes, list) and all(map(is_name, classes))):
-        raise SelfeeError(f"{file} gives no sound 'architectures'")
+        raise SelfeeError(
+            f"{file} gives no sound 'architectures'", hint="download it again, or correct it"
+        )
     return config
 
 
@@ -132,7 +152,10 @@ def is_there(path: Path) -> bool:
     try:
         return path.exists()
     except (OSError, ValueError) as error:
-        raise SelfeeError(f"cannot read {path}: {error}") from None
+        raise SelfeeError(
+            f"cannot read {path}: {error}",
+            hint="check that it is a file that you may read, and its disk",
+        ) from None
 
 
 def _read_index(path: Path, name: str) -> dict[str, str]:
@@ -142,9 +165,13 @@ def _read_index(path: Path, name: str) -> dict[str, str]:
         raise SelfeeError(f"{path / name} has no weight_map", hint="download it again")
     for tensor, shard in weight_map.items():
         if not is_name(tensor):
-            raise SelfeeError(f"{path / name}: {shown(tensor)} is no name for a tensor")
+            raise SelfeeError(
+                f"{path / name}: {shown(tensor)} is no name for a tensor", hint="download it again"
+            )
         if not is_name(shard) or len(shard.encode()) > 255:
-            raise SelfeeError(f"{path / name} gives no file name for {tensor}")
+            raise SelfeeError(
+                f"{path / name} gives no file name for {tensor}", hint="download it again"
+            )
         if shard in (".", "..") or re.search(r"[/\\]", shard):
             raise SelfeeError(
                 f"{path / name} points outside its directory: {tensor} is said to be in {shard!r}",

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from selfee_cli.errors import NotFoundError, ResourceError
 from selfee_cli.folders import make_private
+from selfee_cli.paths import expanded
 from selfee_cli.settings import cache_dir
-from selfee_cli.weights.disk import check_space, expanded
+from selfee_cli.weights.disk import check_space
 from selfee_cli.weights.hub_errors import UnreachableError, hub_errors
 from selfee_cli.weights.hub_files import (
     FileSet,

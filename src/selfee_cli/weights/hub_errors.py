@@ -151,7 +151,7 @@ def _refused(error: HfHubHTTPError, repo: str, endpoint: str) -> SelfeeError:
     if status == 429 or status >= _TROUBLE:
         state = "asks to wait (too many requests)" if status == 429 else f"has trouble ({status})"
         return UnreachableError(f"{endpoint} {state}", hint=f"later, {RUN_AGAIN}")
-    return SelfeeError(f"{endpoint} refused {repo}: HTTP status {status}")
+    return SelfeeError(f"{endpoint} refused {repo}: HTTP status {status}", hint=RUN_AGAIN)
 
 
 def _no_repository(repo: str, *, has_token: bool) -> NotFoundError:

@@ -7,6 +7,7 @@ layout, without trusting names or readmes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -46,4 +47,5 @@ def describe_delta(checkpoint: Checkpoint) -> str | None:
 
 
 def _largest_mean(norms: Iterable[Floats]) -> float | None:
-    return max((float(weights.mean(dtype=np.float64)) for weights in norms), default=None)
+    means = (float(weights.mean(dtype=np.float64)) for weights in norms)
+    return max((mean for mean in means if math.isfinite(mean)), default=None)  # damage has no say

@@ -9,11 +9,11 @@ from typing import Any
 
 from selfee_cli.errors import SelfeeError
 from selfee_cli.weights.checkpoint import Checkpoint, open_checkpoint
-from selfee_cli.weights.identity import describe_delta, is_delta
+from selfee_cli.weights.identity import describe_delta
 from selfee_cli.weights.manifest import Manifest, read_manifest
 from selfee_cli.weights.storage import DataFile, refuse_lfs_pointer
 
-__all__ = ["Inspection", "describe_delta", "inspect", "is_delta"]
+__all__ = ["Inspection", "inspect"]
 
 
 @dataclass(frozen=True, kw_only=True)

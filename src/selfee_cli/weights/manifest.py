@@ -129,7 +129,9 @@ def read_manifest(directory: Path) -> Manifest | None:
     try:
         return _parse(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SelfeeError(f"{path} is damaged: {error!r:.80}") from None
+        raise SelfeeError(
+            f"{path} is damaged: {error!r:.80}", hint="download it again, or make the weights again"
+        ) from None
 
 
 def _parse(value: Mapping[str, Any]) -> Manifest:

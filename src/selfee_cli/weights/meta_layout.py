@@ -65,15 +65,20 @@ def read_meta_config(path: Path) -> dict[str, Any]:
     params = read_json_file(path / PARAMS)
     for key, most in MOST.items():
         if type(params.get(key)) is not int or not 0 < params[key] <= most:
-            raise SelfeeError(f"{path / PARAMS} gives no sound {key!r}")
+            raise SelfeeError(
+                f"{path / PARAMS} gives no sound {key!r}", hint="download it again, or correct it"
+            )
     floats = {"norm_eps": params.get("norm_eps", 1e-6), "rope_theta": params.get("rope_theta", 1e4)}
     for key, limit in (("norm_eps", 1.0), ("rope_theta", 1e12)):
         if not is_number(floats[key], limit):
-            raise SelfeeError(f"{path / PARAMS} gives no sound {key!r}")
+            raise SelfeeError(
+                f"{path / PARAMS} gives no sound {key!r}", hint="download it again, or correct it"
+            )
     head_dim, rest = divmod(params["dim"], params["n_heads"])
     if rest or head_dim % 2 or head_dim > MAX_HEAD_DIM:
         raise SelfeeError(
-            f"{path / PARAMS}: {params['n_heads']} heads do not divide its dim evenly"
+            f"{path / PARAMS}: {params['n_heads']} heads do not divide its dim evenly",
+            hint="download it again, or correct it",
         )
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -158,7 +163,10 @@ def _join(path: Path, meta_name: str, parts: Sequence[StoredRows]) -> RowSource:
     inner = _LAYER.fullmatch(meta_name)
     known = _IN_LAYER.get(inner[2]) if inner else _TOP.get(meta_name)
     if known is None:
-        raise SelfeeError(f"{path}: {meta_name} is no tensor of a LLaMA")
+        raise SelfeeError(
+            f"{path}: {meta_name} is no tensor of a LLaMA",
+            hint="download it again, or give the weights of a LLaMA",
+        )
     name, split = known
     if inner:
         name = f"model.layers.{int(inner[1])}.{name}"

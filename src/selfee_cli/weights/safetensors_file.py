@@ -68,11 +68,13 @@ def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise SelfeeError(f"{what} names {shown(_doubled(pairs))} twice")
+            raise SelfeeError(
+                f"{what} names {shown(_doubled(pairs))} twice", hint="download it again"
+            )
         return found
 
     if sum(data.count(sign) for sign in b"[{:,") > MAX_PARTS:
-        raise SelfeeError(f"{what} has more than {MAX_PARTS:,} parts")
+        raise SelfeeError(f"{what} has more than {MAX_PARTS:,} parts", hint="download it again")
     try:
         parsed = json.loads(
             data.decode("utf-8"),
@@ -81,13 +83,15 @@ def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
             parse_constant=_finite,
         )
         if _is_deep(parsed):
-            raise SelfeeError(f"{what} is nested more than {MAX_DEPTH} deep")
+            raise SelfeeError(
+                f"{what} is nested more than {MAX_DEPTH} deep", hint="download it again"
+            )
         if re.search(rb"\\u[dD]", data):
             json.dumps(parsed, ensure_ascii=False).encode("utf-8")  # fails on half a pair
     except (ValueError, RecursionError):
         raise SelfeeError(f"{what} is not JSON", hint="download it again") from None
     if not isinstance(parsed, dict):
-        raise SelfeeError(f"{what} is no JSON object")
+        raise SelfeeError(f"{what} is no JSON object", hint="download it again")
     return parsed
 
 

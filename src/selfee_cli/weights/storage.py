@@ -73,12 +73,18 @@ class DataFile:
         self.path = path
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # a pipe would keep us waiting for ever
-                raise SelfeeError(f"cannot read {path}: it is no file")
+                raise SelfeeError(
+                    f"cannot read {path}: it is no file",
+                    hint="check that it is a file that you may read, and its disk",
+                )
             self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
             raise NotFoundError(f"{path} is missing", hint="download it again") from None
         except OSError as error:
-            raise SelfeeError(f"cannot read {path}: {error.strerror}") from None
+            raise SelfeeError(
+                f"cannot read {path}: {error.strerror}",
+                hint="check that it is a file that you may read, and its disk",
+            ) from None
         self._lock = threading.Lock()
         self.size = os.fstat(self._file.fileno()).st_size
 
@@ -89,7 +95,10 @@ class DataFile:
             try:
                 count = self._read_some(offset + done, out[done:])
             except OSError as error:
-                raise SelfeeError(f"cannot read {self.path}: {error.strerror}") from None
+                raise SelfeeError(
+                    f"cannot read {self.path}: {error.strerror}",
+                    hint="check that it is a file that you may read, and its disk",
+                ) from None
             if not count:
                 raise truncated(self.path, f"it ends before byte {offset + wanted:,}")
             done += count

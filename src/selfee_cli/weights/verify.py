@@ -18,14 +18,19 @@ from selfee_cli.weights.digests import (
     ignore_progress,
     read_sums,
 )
-from selfee_cli.weights.expectation import Expectation, expectation, nothing_known
+from selfee_cli.weights.expectation import (
+    DamagedListError,
+    Expectation,
+    expectation,
+    nothing_known,
+)
 from selfee_cli.weights.fingerprint import sampled_fingerprint
 from selfee_cli.weights.manifest import MANIFEST_NAME, FileRecord, Manifest
 from selfee_cli.weights.releases import RELEASES, TOKENIZER, recognise, remember
 from selfee_cli.weights.safetensors_file import read_safetensors_header
 from selfee_cli.weights.storage import DataFile
 
-__all__ = ["Expectation", "Fault", "expectation", "verify"]
+__all__ = ["DamagedListError", "Expectation", "Fault", "expectation", "verify"]
 
 
 @dataclass(frozen=True, kw_only=True)
