@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from selfee_cli.api import load
 from selfee_cli.engine.decoder import Decoder
 from selfee_cli.engine.draft_length import WIDTHS, DraftLength
 from selfee_cli.engine.loading import LoadOptions, load_model
@@ -232,9 +233,9 @@ def test_passes_stay_narrow_where_much_was_supplied(llama_dir: Path) -> None:
 # Whole chains.
 
 
-def ask(session: Session, **settings: object) -> Chain:
+def ask(session: Session, question: str = "Name 3 colours.", **settings: object) -> Chain:
     options = AskOptions.make(**settings)
-    *_, last = session.ask("Name 3 colours.", options=options)
+    *_, last = session.ask(question, options=options)
     assert isinstance(last, ChainEnded)
     return last.chain
 
@@ -257,6 +258,22 @@ def test_on_is_off(llama_dir: Path, engine: str, settings: dict, revisions: int)
         assert passes[0] <= passes[1]
         assert first.usage["accepted_tokens"] <= first.usage["drafted_tokens"]
         assert again.token_ids.generated  # with a history, and a memory of the first
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_on_is_off_where_revisions_copy(temperature: float) -> None:
+    """The bundled model repeats what it revises, so that many drafts hold."""
+    model, accepted = load("tiny").model, 0
+    chosen = {"temperature": temperature, "min_revisions": 3, "max_revisions": 3, "seed": 1}
+    session = Session(model)  # its memory is of all questions before
+    for question in ("What is 47 + 85?", "Which four days come after Monday?", "Tell me a joke"):
+        session.history.clear()
+        with_lookup = ask(session, question, lookup=True, **chosen)
+        without = ask(Session(model), question, lookup=False, **chosen)
+        assert with_lookup.token_ids == without.token_ids
+        assert without.usage["drafted_tokens"] == 0
+        accepted += with_lookup.usage["accepted_tokens"]
+    assert accepted > 50
 
 
 def test_drafts_stay_inside_the_context(llama_dir: Path) -> None:

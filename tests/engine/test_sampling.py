@@ -32,10 +32,17 @@ def test_temperature_top_k_and_nucleus() -> None:
     assert drawn(top_k=2) == {0, 1}
     assert drawn(top_p=0.79) == {0, 1}
     assert drawn(top_p=0.81) == {0, 1, 2}
-    assert drawn(top_p=0.01) == {0}
+    assert drawn(top_p=0.01) == drawn(top_p=1e-50) == {0}
     assert drawn(top_k=3, top_p=0.4) == {0}
     cold = Counter(sample(logits, Sampling(temperature=0.1), 0))
     assert cold[0] / 5_000 > 0.97
+
+
+@pytest.mark.parametrize("temperature", [1e-7, 1e-38, 1e-40, 1e-320])
+def test_next_to_no_temperature_takes_the_likeliest(temperature: float) -> None:
+    logits = torch.randn(40, 1000, generator=torch.Generator().manual_seed(0)) * 30
+    cold = sample(logits, Sampling(temperature=temperature), 0)
+    assert cold == sample(logits, Sampling(temperature=0), 0)
 
 
 def test_a_position_draws_the_same_alone_and_in_a_block() -> None:

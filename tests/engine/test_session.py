@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import models
@@ -152,6 +152,50 @@ def test_cancelled_and_cut_chains(tiny: Path) -> None:
     assert not chain.final_turn.complete
     assert len(session.history) == before
     assert ask(session, "Add 48 and 57.").turns[0].complete, "the engine goes on after a cut"
+
+
+def test_a_pass_given_up_ends_the_chain_though_it_is_not_said_again(tiny: Path) -> None:
+    session = Session(load_model(tiny))
+    for said in range(1, 9):  # before a token or between two layers
+        asked = 0
+
+        def cancelled(when: int = said) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked == when
+
+        *_, last = session.ask("Add 48 and 57.", cancelled=cancelled)
+        assert last.chain.stop_reason is StopReason.INTERRUPTED
+
+
+def test_two_sessions_may_take_turns_on_one_model(tiny: Path) -> None:
+    model = load_model(tiny)
+    questions = ("What is 47 + 85?", "Which three days come after Tuesday?")
+    options = AskOptions.make(seed=4, min_revisions=2)
+    alone = [
+        list(Session(model).ask(question, options=options))[-1].chain.token_ids
+        for question in questions
+    ]
+    running = [Session(model).ask(question, options=options) for question in questions]
+    ended = {}
+    while len(ended) < 2:
+        for at, chain in enumerate(running):
+            for event in islice(chain, 3):
+                if isinstance(event, ChainEnded):
+                    ended[at] = event.chain.token_ids
+    assert [ended[0], ended[1]] == alone
+
+
+def test_limits_are_checked_however_options_are_made() -> None:
+    with pytest.raises(UsageError, match="--max-new-tokens is 0"):
+        AskOptions(max_new_tokens=0)
+
+
+def test_a_question_with_half_a_character_is_mended_when_written_on(tiny: Path) -> None:
+    session = Session(load_model(tiny))
+    *_, last = session.extend((), instruction="\ud800 hi")
+    assert last.chain.turns[0].complete
+    assert last.chain.instruction == "\ufffd hi"
 
 
 @pytest.mark.parametrize("engine", ["native", "transformers"])

@@ -52,6 +52,9 @@ def write(
     ids = chain.token_ids
     assert decode(vocabulary, ids.generated) == chain.raw
     assert list(ids.generated) == source.generated[: len(ids.generated)]
+    edges = [edge for span in ids.forced for edge in span]
+    assert edges == sorted(edges)
+    assert all(edge <= len(ids.generated) for edge in edges)
     assert "".join(turn.id.header + turn.text for turn in chain.turns) == chain.raw
     assert sum(turn.tokens for turn in chain.turns) == len(ids.generated)
     again = parse_chain(chain.raw, complete=True)
@@ -211,6 +214,43 @@ def test_what_is_supplied_keeps_to_the_limits() -> None:
         assert len(chain.token_ids.generated) <= limit
         supplied = sum(until - start for start, until in chain.token_ids.forced)
         assert any(turn.enforced for turn in chain.turns) == (supplied > 0)
+
+
+def test_a_turn_that_ended_is_complete_without_room_for_a_header() -> None:
+    text = OWN_REVISION.removesuffix("\n\n### Feedback 2:\n")
+    for whole, final in (("A.", "A."), (text, "B.")):
+        for room in (1, 2, 3):
+            limit = len(split_words(whole)) + room
+            chain = write([words(whole, END)], minimum=2, max_new_tokens=limit)
+            assert chain.stop_reason is StopReason.MAX_NEW_TOKENS
+            assert chain.turns[-1].complete
+            assert chain.final == final
+
+
+def test_what_was_shown_of_a_token_that_is_cut_stays_without_room_for_more() -> None:
+    parts = [["A.", *split_words("\n\n### Feedback 1:\n"), "Good", ". Revision is not needed"]]
+    for limit in range(8, 40):
+        chain = write(parts, minimum=1, max_new_tokens=limit)
+        if len(chain.turns) == 2 and chain.turns[1].text:
+            assert chain.turns[1].text.startswith("Good")
+
+
+def test_forced_spans_end_where_the_chain_is_cut() -> None:
+    asked = 0
+
+    def finishing() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 1
+
+    vocabulary = PieceVocabulary()
+    source = ScriptedSource(vocabulary, [words(GOOD), words("B.", END)])
+    driver = ChainDriver(source, vocabulary, RevisionPolicy(minimum=1), finishing=finishing)
+    *_, last = driver.run()
+    ids = last.chain.token_ids
+    assert ids.forced
+    assert ids.forced[-1][1] == len(ids.generated)
+    assert last.chain.turns[-1].text.endswith("Revision is needed.")
 
 
 def test_cancelling_keeps_what_is_complete() -> None:

@@ -38,6 +38,8 @@ class Engine(ABC):
     weight_bytes: int
     """Read for a token: the weights of all layers and of the head."""
     parameters: int
+    reader: object = None
+    """Who keeps the cache in step with a sequence. Whoever finds another there looks anew."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []

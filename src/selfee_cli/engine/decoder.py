@@ -59,7 +59,15 @@ class Decoder:
         self._length = DraftLength(engine.device, engine.dtype, engine.quant)
         self._ids = list(prompt)
         self._prompt_length = len(prompt)
-        engine.truncate(min(common_prefix(engine.ids, self._ids), len(self._ids) - 1))
+        self._stamp = object()  # not itself, or the engine would keep it and it the engine
+        self._claim()
+
+    def _claim(self) -> None:
+        """Keep of the cache what this sequence begins with, where another was read meanwhile."""
+        engine = self._engine
+        if engine.reader is not self._stamp:
+            engine.truncate(min(common_prefix(engine.ids, self._ids), len(self._ids) - 1))
+            engine.reader = self._stamp
 
     @property
     def capacity(self) -> int:
@@ -69,9 +77,10 @@ class Decoder:
     def sample(self) -> list[int]:
         """Run one pass and append the tokens it gives: one, and the drafted ones that held.
 
-        None where the engine was told to give the pass up.
+        Nothing where the engine was told to give the pass up.
         """
         began = self._clock()
+        self._claim()
         unread = self._ids[len(self._engine.ids) :]
         draft = self._draft(len(unread))
         try:
@@ -116,6 +125,7 @@ class Decoder:
     def rewrite(self, keep: int, ids: Sequence[int]) -> None:
         """Keep the first ``keep`` ids after the prompt, then append ``ids``, read next."""
         kept = self._prompt_length + keep
+        self._claim()
         del self._ids[kept:]
         self._engine.truncate(min(len(self._engine.ids), kept - 1))
         if self._drafter is not None:

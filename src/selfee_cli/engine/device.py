@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from selfee_cli.engine.memory import total_memory
+from selfee_cli.engine.memory import available_memory, total_memory
 from selfee_cli.engine.quant import bytes_per_weight
 from selfee_cli.errors import SelfeeError, UsageError
 
@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            found = f"{count} CUDA devices" if count else "no CUDA device"
+            found = f"{count} CUDA device{'s' * (count > 1)}" if count else "no CUDA device"
             hint = "--device cpu works everywhere"
             if torch.version.cuda is None:
                 hint = "this torch is built without CUDA; see pytorch.org for one with it"
@@ -48,7 +48,8 @@ def pick_dtype(
     """Return the format that ``--dtype`` names.
 
     ``auto`` on a GPU is the stored format, float16 where that is float32; on a CPU float32, which
-    is exact and fastest there, or bfloat16 where float32 would take most of the memory.
+    is exact and fastest there, or bfloat16 where float32 would take most of the memory, or nearly
+    all that is free.
     """
     if name not in DTYPES:
         raise UsageError(f"--dtype {name} is unknown", hint=", ".join(DTYPES))
@@ -57,6 +58,8 @@ def pick_dtype(
         return dtype
     if device.type != "cpu":
         return torch.bfloat16 if stored == "bfloat16" else torch.float16
-    memory = total_memory()
-    fits = memory is None or bytes_per_weight(quant, torch.float32) * parameters < 0.7 * memory
+    needed = bytes_per_weight(quant, torch.float32) * parameters
+    memory, free = total_memory(), available_memory()
+    fits = memory is None or needed < 0.7 * memory
+    fits = fits and (free is None or needed < 0.9 * free)  # keys and values stand beside them
     return torch.float32 if fits else torch.bfloat16

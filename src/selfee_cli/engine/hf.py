@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.utils import logging
 
-from selfee_cli.engine.base import Engine
+from selfee_cli.engine.base import Engine, is_out_of_memory
 from selfee_cli.errors import SelfeeError
 
 
@@ -43,9 +43,7 @@ class TransformersEngine(Engine):
         self._device = device
         self.parameters = self._model.num_parameters()
         self.weight_bytes = self.parameters * dtype.itemsize
-        signature = inspect.signature(inspect.unwrap(self._model.forward)).parameters
-        # The cache's keyword changes its name between the supported versions.
-        self._keyword = "cache" if "cache" in signature else "past_key_values"
+        self._keyword = cache_keyword(self._model)
         self._cache: Any = DynamicCache()
         self._watch_layers(int(config.num_hidden_layers))
 
@@ -83,6 +81,12 @@ class TransformersEngine(Engine):
                 return
 
 
+def cache_keyword(model: Any) -> str:
+    """Return the name of a model's parameter for its cache: it differs between the versions."""
+    parameters = inspect.signature(inspect.unwrap(model.forward)).parameters
+    return "cache" if "cache" in parameters else "past_key_values"
+
+
 def _load(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -91,9 +95,14 @@ def _load(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
             path, dtype=dtype, output_loading_info=True, local_files_only=True
         )
         model, report = loaded
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         first = str(error).strip().splitlines()[0]
-        raise SelfeeError(f"transformers cannot load {path}: {first}") from error
+        raise SelfeeError(
+            f"transformers cannot load {path}: {first}",
+            hint="are config.json and the weights of one model? `selfee inspect` lists them",
+        ) from error
     if report["missing_keys"]:  # they would be random numbers
         names = sorted(report["missing_keys"])
         raise SelfeeError(

@@ -5,18 +5,25 @@ Tensors go from their shards straight to the device, one at a time, and are quan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from selfee_cli.engine.quant import Matrix, Quantiser
-from selfee_cli.engine.rope import SUPPORTED, RopeConfig
+from selfee_cli.engine.rope import SUPPORTED, RopeConfig, rope_tables
 from selfee_cli.errors import SelfeeError
 
 if TYPE_CHECKING:
     from selfee_cli.weights.checkpoint import Checkpoint
+
+
+_HEAD = "lm_head.weight"
+_RECOMPUTED = "rotary_emb.inv_freq"
+"""Ends the names of buffers that checkpoints of 2023 hold, though the config says the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +42,18 @@ class LlamaConfig:
     rope: RopeConfig
 
     @staticmethod
+    def of(checkpoint: Checkpoint) -> LlamaConfig:
+        """Return the shapes of a checkpoint. A head that is stored is used, tied or not.
+
+        Raises:
+            SelfeeError: ``config.json`` does not describe a LLaMA.
+        """
+        with reading_config(checkpoint.path):
+            config = LlamaConfig.parse(checkpoint.config)
+            rope_tables(config.rope, 1, dtype=torch.float32, device=torch.device("cpu"))
+        return replace(config, tied=config.tied and _HEAD not in checkpoint.tensors)
+
+    @staticmethod
     def parse(config: Mapping[str, Any]) -> LlamaConfig:
         """Read the keys of a Hugging Face ``config.json``."""
         heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
@@ -51,6 +70,18 @@ class LlamaConfig:
             tied=bool(config.get("tie_word_embeddings", False)),
             rope=RopeConfig.parse(config, head_dim),
         )
+
+
+@contextmanager
+def reading_config(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while values of ``config.json`` are read into an error for people."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        what = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
+        raise SelfeeError(
+            f"{path / 'config.json'} does not describe a model: {what}", hint="download it again"
+        ) from error
 
 
 def unsupported(config: Mapping[str, Any]) -> str | None:
@@ -97,6 +128,17 @@ class Loader:
         self.parameters = 0
         self._checkpoint, self._progress = checkpoint, progress
         self._quantise = Quantiser(quant)
+        self._unread = {name for name in checkpoint.tensors if name.startswith("model.")}
+
+    def finish(self) -> None:
+        """Refuse a network of which only a part was loaded."""
+        unread = sorted(name for name in self._unread if not name.endswith(_RECOMPUTED))
+        if unread:
+            raise SelfeeError(
+                f"{self._checkpoint.path} has tensors its config knows nothing of: {len(unread)}, "
+                f"among them {unread[0]}",
+                hint="config.json and the weights are not of the same model",
+            )
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Return one tensor of the given shape."""
@@ -138,6 +180,7 @@ class Loader:
                 f"{name} has shape {list(info.shape)}, its config says {list(out.shape)}",
                 hint="config.json and the weights are not of the same model",
             )
+        self._unread.discard(name)
         raw = torch.from_numpy(self._checkpoint.read(name))
         out.copy_(raw.view(getattr(torch, info.dtype.torch_name)))
         self.parameters += out.numel()

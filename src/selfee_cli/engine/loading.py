@@ -13,7 +13,7 @@ import torch
 
 from selfee_cli.engine.base import Engine, is_out_of_memory
 from selfee_cli.engine.device import pick_device, pick_dtype
-from selfee_cli.engine.llama import LlamaConfig, unsupported
+from selfee_cli.engine.llama import LlamaConfig, reading_config, unsupported
 from selfee_cli.engine.native import NativeEngine
 from selfee_cli.engine.placement import Placement, does_not_fit, footprint, free_memory, place
 from selfee_cli.engine.quant import bytes_per_weight, check_quant
@@ -29,6 +29,7 @@ _TRIALS = 8
 _threads_before: int | None = None
 """How many threads there were before a small network took fewer."""
 
+LEAST_CONTEXT = 128
 ENGINES = ("auto", "native", "transformers")
 
 
@@ -90,12 +91,19 @@ def load_model(
     if options.engine not in ENGINES:
         raise UsageError(f"--engine {options.engine} is unknown", hint=", ".join(ENGINES))
     check_quant(options.quant)
+    if options.context_length is not None and options.context_length < LEAST_CONTEXT:
+        raise UsageError(
+            f"--context is {options.context_length}; it must be at least {LEAST_CONTEXT}"
+        )
     _restore_threads()
     with open_checkpoint(path) as checkpoint:
         _refuse_delta(checkpoint)
         tokenizer = load_tokenizer(path)
+        _refuse_foreign(tokenizer, checkpoint)
         kind = _engine_for(checkpoint, options)
         device = pick_device(options.device)
+        if options.quant == "fp8" and device.type == "mps":
+            raise UsageError("--quant fp8 does not run on Apple's GPUs", hint="--quant int8")
         parameters = checkpoint.parameters
         dtype = pick_dtype(
             options.dtype,
@@ -204,6 +212,17 @@ def _refuse_delta(checkpoint: Checkpoint) -> None:
         )
 
 
+def _refuse_foreign(tokenizer: Tokenizer, checkpoint: Checkpoint) -> None:
+    """Refuse a tokenizer with more pieces than the embedding has rows; fewer are padded."""
+    embedding = checkpoint.tensors.get("model.embed_tokens.weight")
+    if embedding is not None and tokenizer.size > embedding.shape[0]:
+        raise SelfeeError(
+            f"the tokenizer in {checkpoint.path} has {tokenizer.size} pieces, "
+            f"the model's vocabulary {embedding.shape[0]}",
+            hint="copy the tokenizer files that belong to the model",
+        )
+
+
 def _place(
     checkpoint: Checkpoint, options: LoadOptions, device: torch.device, dtype: torch.dtype
 ) -> Placement:
@@ -212,7 +231,7 @@ def _place(
     Raises:
         ResourceError: they hold less than the model needs.
     """
-    config = LlamaConfig.parse(checkpoint.config)
+    config = LlamaConfig.of(checkpoint)
     context = options.context_length or config.rope.trained_length
     devices = [device]
     if device.type == "cuda" and options.device in ("auto", "cuda"):
@@ -229,7 +248,8 @@ def _place(
 
 
 def _engine_for(checkpoint: Checkpoint, options: LoadOptions) -> str:
-    wanted, reason = options.engine, unsupported(checkpoint.config)
+    with reading_config(checkpoint.path):
+        wanted, reason = options.engine, unsupported(checkpoint.config)
     if options.quant != "none":
         if wanted == "transformers" or reason is not None:
             raise UsageError(

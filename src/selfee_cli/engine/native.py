@@ -91,7 +91,7 @@ class NativeEngine(Engine):
             progress: Is called with the bytes of every tensor loaded.
         """
         super().__init__()
-        self.config = config = LlamaConfig.parse(checkpoint.config)
+        self.config = config = LlamaConfig.of(checkpoint)
         self.context_length = context_length or config.rope.trained_length
         self.vocab_size = config.vocab_size
         placement = placement or [(device, config.layers)]
@@ -110,6 +110,7 @@ class NativeEngine(Engine):
         self._norm = load("model.norm.weight", (config.hidden,))
         head = self._embedding if config.tied else load("lm_head.weight", ends)
         self._head = Quantiser(head_quant(quant))(head)
+        load.finish()
         self.parameters = load.parameters
         self.weight_bytes = self._head.nbytes + sum(block.nbytes for block in self._blocks)
         rope = config.rope.stretched(self.context_length) if stretch else config.rope

@@ -20,8 +20,12 @@ class AskOptions:
     lookup: bool = True
     """Whether tokens are drafted from what was said. The text is the same, only sooner there.
 
-    In fewer bits than float32 a near tie may fall otherwise: wide passes round otherwise.
+    In fewer bits than float32 a near tie may fall otherwise: wide passes round differently.
     """
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise UsageError(f"--max-new-tokens is {self.max_new_tokens}; it must be at least 1")
 
     @staticmethod
     def make(
@@ -40,8 +44,6 @@ class AskOptions:
         Raises:
             UsageError: a value that cannot be meant.
         """
-        if max_new_tokens is not None and max_new_tokens < 1:
-            raise UsageError(f"--max-new-tokens is {max_new_tokens}; it must be at least 1")
         return AskOptions(
             policy=RevisionPolicy(minimum=min_revisions, maximum=max_revisions),
             sampling=Sampling(

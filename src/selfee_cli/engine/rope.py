@@ -30,7 +30,9 @@ class RopeConfig:
     def parse(config: Mapping[str, Any], head_dim: int) -> RopeConfig:
         """Read either form that ``config.json`` files use for it."""
         trained = int(config.get("max_position_embeddings") or 2048)
-        scaling = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+        scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if not isinstance(scaling, Mapping):
+            raise TypeError("its rotary scaling is no object")
         kind = scaling.get("rope_type") or scaling.get("type") or "default"
         theta = scaling.get("rope_theta") or config.get("rope_theta") or 10000.0
         return RopeConfig(

@@ -15,6 +15,9 @@ from selfee_cli.errors import SelfeeError, UsageError
 if TYPE_CHECKING:
     import torch
 
+_LEAST_TEMPERATURE = 1e-6
+"""Below it float32 overflows, and at it the likeliest token has all the chance already."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -70,7 +73,7 @@ def sample(logits: torch.Tensor, sampling: Sampling, position: int) -> list[int]
         if not all(map(math.isfinite, best.values.tolist())):
             raise _not_finite()
         return [int(token) for token in best.indices.tolist()]
-    chances = _truncated(logits / sampling.temperature, sampling)
+    chances = _truncated(logits / max(sampling.temperature, _LEAST_TEMPERATURE), sampling)
     summed = chances.double().cumsum(dim=-1)  # (rows, vocab); unnormalised is fine
     totals = summed[:, -1:]
     draws = [uniform(sampling.seed, position + row) for row in range(len(logits))]
@@ -91,7 +94,9 @@ def _truncated(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     if sampling.top_p < 1:
         ordered, order = chances.sort(dim=-1, descending=True, stable=True)
         before = ordered.cumsum(dim=-1) - ordered
-        ordered = ordered.masked_fill(before >= sampling.top_p, 0.0)
+        beyond = before >= sampling.top_p
+        beyond[:, 0] = False  # however small the nucleus, the likeliest is in it
+        ordered = ordered.masked_fill(beyond, 0.0)
         chances = chances.new_zeros(chances.shape).scatter(-1, order, ordered)
     return chances
 

@@ -30,7 +30,7 @@ _LEAST_ROOM = 64
 
 
 class Session:
-    """A model and the exchanges so far. One chain at a time."""
+    """A model and the exchanges so far. One chain at a time; models may be shared by sessions."""
 
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
@@ -82,6 +82,7 @@ class Session:
             UsageError: there is no room after the turns.
             SelfeeError: the model computed values that are not numbers.
         """
+        instruction, input = well_formed(instruction), input and well_formed(input)
         return self._write(instruction, input, turns, options, cancelled, finishing)
 
     def _write(

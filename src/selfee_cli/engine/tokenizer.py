@@ -29,6 +29,7 @@ class _Codec(Protocol):
 
     bos: int | None
     eos: int | None
+    size: int
 
 
 # Texts after which a continuation may be encoded so that the ids before it stay what they are.
@@ -42,6 +43,8 @@ class Tokenizer:
         self._codec = codec
         self.bos = bos
         self.ends = frozenset(ends)
+        self.size = codec.size
+        """Pieces of the vocabulary, those added later not counted."""
         self.token_bytes = cache(codec.token_bytes)
 
     def encode(self, text: str) -> list[int]:
@@ -97,6 +100,7 @@ class _SentencePiece:
         self._processor.LoadFromSerializedProto(data)
         self.bos = _real(self._processor.bos_id())
         self.eos = _real(self._processor.eos_id())
+        self.size = int(self._processor.vocab_size())
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._processor.Encode(text)
@@ -133,6 +137,7 @@ class _TokenizersJson:
         self._byte_level = "ByteLevel" in json.dumps(spec.get("decoder"))
         self.bos = self._first_special(spec)
         self.eos: int | None = None
+        self.size = int(self._library.get_vocab_size(with_added_tokens=False))
 
     def _first_special(self, spec: dict[str, Any]) -> int | None:
         """The token that the file's own post-processor puts before every text."""
@@ -263,6 +268,12 @@ def _ends(codec: _Codec, files: dict[str, dict[str, Any]]) -> set[int]:
     ends: set[int] = set()
     for name in ("generation_config", "config"):
         value = files[name].get("eos_token_id")
-        ends.update(value if isinstance(value, list) else [] if value is None else [value])
+        given = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(id, int) for id in given):
+            raise SelfeeError(
+                f"eos_token_id in {name}.json is {value!r:.80}, not a token's number",
+                hint="download it again",
+            )
+        ends.update(given)
     named = _special(codec, files, "eos_token")
     return ends | {id for id in (named, codec.eos) if id is not None}

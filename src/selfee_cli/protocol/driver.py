@@ -60,9 +60,9 @@ class TokenSource(Protocol):
         ...
 
     def sample(self) -> Sequence[int]:
-        """Append at least one sampled id to the sequence and return what was appended.
+        """Append sampled ids to the sequence, at least one, and return them.
 
-        None where the work was cancelled half-way; the sequence is then what it was.
+        Nothing where the work was cancelled half-way; the sequence is then what it was.
         """
         ...
 
@@ -138,7 +138,10 @@ class ChainDriver:
             if self._stop is not None:
                 break
             cuts = self._cuts
-            for id in self._source.sample():
+            sampled = self._source.sample()
+            if not sampled:
+                self._stop = StopReason.INTERRUPTED
+            for id in sampled:
                 yield from self._accept(id)
                 # Whatever was sampled beyond a cut, or beyond the end, is void.
                 if self._cuts != cuts or self._stop or self._out_of_room(len(self._ids)):
@@ -180,6 +183,7 @@ class ChainDriver:
         else:
             trailing = len(self._turn.text) - len(self._turn.text.rstrip("\n"))
             self._supply(len(self._turn.text), self._turn.due[min(trailing, 2) :])
+            self._open.complete = self._stop is not None  # it ended, if without room for a header
 
     def _examine(self) -> None:
         """Look at the turn after a piece of text was added to it."""
@@ -216,12 +220,14 @@ class ChainDriver:
         if self._ids and self._vocabulary.is_end(self._ids[-1]):
             kept = min(kept, len(self._ids) - 1)
         supplied = self._vocabulary.encode_continuation(straddled + text)
-        out_of_room = self._out_of_room(kept + len(supplied) - 1)
-        if supplied and out_of_room is not None:
-            supplied, self._stop = [], out_of_room
+        if supplied and not self._fits(kept, supplied):
+            self._stop = self._out_of_room(kept + len(supplied) - 1)
+            supplied = self._vocabulary.encode_continuation(straddled)  # that was shown
+            supplied = supplied if self._fits(kept, supplied) else []
         self._source.rewrite(kept, supplied)
         self._cuts += 1
         del self._ids[kept:]
+        self._forced = [(start, min(end, kept)) for start, end in self._forced if start < kept]
         self._text.cut(kept)
         # A token that straddles the turn's first character brings the header's end along again.
         repeated = max(0, len(straddled) - at)
@@ -280,6 +286,9 @@ class ChainDriver:
         if self._max_new_tokens is not None and ids >= self._max_new_tokens:
             return StopReason.MAX_NEW_TOKENS
         return StopReason.CONTEXT if ids >= self._source.capacity else None
+
+    def _fits(self, kept: int, ids: Sequence[int]) -> bool:
+        return self._out_of_room(kept + len(ids) - 1) is None
 
     def _finish(self) -> Iterator[Event]:
         self._turn.append(self._text.close())
