@@ -15,11 +15,12 @@ from cli import fails, selfee
 
 from selfee_cli.api import load
 from selfee_cli.bench import decode, random_weights
-from selfee_cli.bench.decode import bandwidth, measure_model, measure_random
+from selfee_cli.bench.bandwidth import bandwidth
+from selfee_cli.bench.decode import measure_model, measure_random
 from selfee_cli.bench.random_weights import SHAPES, RandomCheckpoint, load_random, random_peer
 from selfee_cli.commands.bench_decode import _decode_table
 from selfee_cli.engine import loading
-from selfee_cli.errors import ResourceError
+from selfee_cli.errors import ResourceError, UsageError
 from selfee_cli.tiny.bundle import DELTA
 
 
@@ -114,6 +115,38 @@ def test_the_peer_has_the_memory_of_a_model(
     assert found.lookup is not None
 
 
+def test_a_peer_that_cannot_load_the_model_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "weights")
+    import makers
+
+    shape = makers.Shape(vocabulary=320)
+    makers.write_meta(tmp_path, makers.random_tensors(shape, seed=1, dtype="float32"), shape)
+    (tmp_path / "tokenizer.model").write_bytes(models.tokenizer_model(320))
+    command = ("bench", "decode", "--model", tmp_path, "--tokens", "2", "--rounds", "1")
+    done = selfee(*command, "--context", "256", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["plain"] > 0 < found["lookup"]["tokens"]
+    assert "transformers cannot load" in found["peer_failure"]
+    assert (found["peer"], found["peer_fits"], found["ratio_to_peer"]) == (None, None, None)
+    table = selfee(*command, "--context", "256").stdout
+    assert "transformers generate: cannot load it" in table
+
+
+def test_as_many_tokens_as_the_context_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "small", (2, 64, 96, 4, 2, 300))
+    how = {"device": "cpu", "dtype": "float32", "quant": "none", "context": 128}
+    found = measure_random("small", tokens=64, rounds=1, peer=False, **how)
+    assert found.plain > 0
+    with pytest.raises(UsageError, match="exceed the context of 128") as refused:
+        measure_random("small", tokens=65, rounds=1, peer=False, **how)
+    assert refused.value.hint == "--tokens 64 is the most"
+    command = ("bench", "decode", "--without-peers", "--rounds", "1")
+    assert "--tokens 1984 is the most" in fails(2, *command, "--tokens", "2000")
+
+
 def test_the_true_shapes_are_those_of_selfee() -> None:
     parameters = {name: RandomCheckpoint(name).parameters for name in SHAPES}
     assert parameters["7b"] == 6_738_423_808
@@ -128,7 +161,7 @@ def test_memory_is_read_where_there_is_room() -> None:
     """In a process that may take 96 MB more, less than is read elsewhere."""
     code = (
         "import resource, torch\n"
-        "from selfee_cli.bench.decode import bandwidth\n"
+        "from selfee_cli.bench.bandwidth import bandwidth\n"
         "from selfee_cli.engine import placement\n"
         "cpu = torch.device('cpu')\n"
         "torch.ones(1 << 20).sum().item()\n"  # threads and their stacks are there from now on

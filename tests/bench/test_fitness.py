@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -62,6 +63,19 @@ def test_a_machine_without_a_gpu_and_with_little_memory(monkeypatch, tmp_path) -
     for words in ("no GPU", "SelFee-7B does not fit", "SelFee-13B does not fit"):
         assert words in problems
     assert all(advice.remedy for advice in found.advice)
+
+
+def test_the_gpu_that_is_advised_is_large_enough(monkeypatch, tmp_path) -> None:
+    cpu = Device(name="cpu", title="old", memory=4_000_000_000, bandwidth=1e10)
+    (advice,) = (a for a in with_devices(monkeypatch, tmp_path, cpu).advice if "GPU" in a.problem)
+    forms = re.findall(r"with ([\d.]+) GB .*?as (int\d)", advice.remedy)
+    assert [form for _, form in forms] == ["int4", "int8"]
+    for gigabytes, form in forms:
+        for change, fits in ((0.0, True), (-0.2, False)):
+            memory = int((float(gigabytes) + change) * 1e9)
+            card = Device(name="cuda:0", title="a card", memory=memory, bandwidth=9e11)
+            found = with_devices(monkeypatch, tmp_path, card).fits
+            assert [f.fits for f in found if (f.model, f.form) == ("SelFee-13B", form)] == [fits]
 
 
 def test_two_cards_hold_together_what_one_does_not(monkeypatch, tmp_path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import models
 import pytest
 from cli import fails, selfee
+from scripted_chat import Chat
 
 from selfee_cli.bench.lookup import replay
 from selfee_cli.engine.tokenizer import load_tokenizer
@@ -67,8 +68,37 @@ def test_every_token_is_counted_once(recorded: Path) -> None:
     assert found.peer is None
 
 
+def test_a_saved_session_is_replayed(recorded: Path) -> None:
+    chat = Chat(recorded / "sessions")
+    chat.enter("Why 数?")
+    chat.enter("And then?")
+    turns = [turn for chain in chat.repl.talk.chains for turn in chain.turns]
+    path = chat.path
+    chat.repl.journal.close()
+    done = selfee("bench", "lookup", path, "--tokenizer", recorded, "--without-peers", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["chains"] == 2
+    assert set(found["by_turn"]) == {turn.id.title for turn in turns}
+
+
+def test_the_tokenizer_named_is_the_one_that_is_read(recorded: Path, tmp_path: Path) -> None:
+    chains, command = recorded / "chains.jsonl", ("bench", "lookup", recorded / "chains.jsonl")
+    other = tmp_path / "llama.model"
+    other.write_bytes(models.tokenizer_model(300))
+    told = fails(2, *command, "--tokenizer", other)
+    assert "named neither tokenizer.model nor tokenizer.json" in told
+    assert "hint: " in told
+    fast = tmp_path / "tokenizer.json"
+    fast.write_text("{}")
+    assert "a tokenizer.model beside it" in fails(2, *command, "--tokenizer", fast)
+    fails(2, *command, "--tokenizer", chains)
+
+
 def test_what_is_missing_is_told(recorded: Path) -> None:
-    fails(4, "bench", "lookup", recorded / "none.jsonl", "--tokenizer", recorded)
+    told = fails(4, "bench", "lookup", recorded / "none.jsonl", "--tokenizer", recorded)
+    assert "none.jsonl" in told
+    assert "--input" not in told
     fails(4, "bench", "lookup", recorded / "chains.jsonl", "--tokenizer", recorded / "nowhere")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from cli import fails, selfee
+from scripted_chat import Chat
 
 from selfee_cli.api import TINY, load, resolve_model
 from selfee_cli.bench.perplexity import Form, joined_texts, score_texts, texts_of
@@ -88,8 +89,27 @@ def test_the_command_compares_forms(chains_file: Path) -> None:
     assert "as loaded" in table.stdout
 
 
+def test_a_saved_session_is_scored(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("Why?")
+    path = chat.path
+    chat.repl.journal.close()
+    command = ("bench", "perplexity", path, "--model", "tiny", "--quant", "none", "--json")
+    done = selfee(*command)
+    assert done.returncode == 0, done.stderr
+    plain, again = json.loads(done.stdout)["forms"]
+    assert plain["tokens"] == again["tokens"] > 10
+
+
 def test_what_cannot_be_meant(chains_file: Path) -> None:
     command = ("bench", "perplexity", str(chains_file), "--model", "tiny")
-    assert "within the 2048" in fails(1, *command, "--context", "1024")
-    assert "--quant int3 is unknown" in fails(2, *command, "--quant", "int3")
+    told = fails(2, *command, "--context", "1024")
+    assert "within the 2048" in told
+    assert "hint: 2049 or more" in told
+    for refused in (
+        fails(2, *command, "--quant", "int8", "--quant", "int3"),
+        fails(1, *command, "--context", "4096"),
+    ):
+        assert "--quant int3 is unknown" in refused or "fewer tokens than" in refused
+        assert "reading 2 chains" not in refused  # nothing was scored that would be lost
     fails(4, "bench", "perplexity", "nowhere.jsonl", "--model", "tiny")

@@ -73,7 +73,14 @@ def test_a_peer_that_fails_and_one_with_other_bits_are_rows(tmp_path: Path) -> N
 def test_what_cannot_be_is_refused_in_a_line(tmp_path: Path) -> None:
     assert "has room for" in fails(5, *SMALL[:2], "--gigabytes", "900000", "--dir", tmp_path)
     assert "there is no directory" in fails(4, *SMALL, "--dir", tmp_path / "none")
-    assert "too small" in fails(2, *SMALL[:2], "--gigabytes", "0")
+    for small in ("0", "0.001", "-1", "nan"):
+        told = fails(2, *SMALL[:2], "--gigabytes", small)
+        assert "too small or no size" in told
+        assert "hint: 0.002 or more" in told
+    for large in ("1e9", "inf"):
+        told = fails(2, *SMALL[:2], "--gigabytes", large)
+        assert "is too large" in told
+        assert "hint: 1,000,000 or less" in told
     fails(2, *SMALL[:2], "--rounds", "0")
     assert not list(tmp_path.iterdir())
 
@@ -94,5 +101,15 @@ def test_an_interrupt_leaves_no_files(tmp_path: Path, sent: signal.Signals) -> N
 
 
 def test_its_help() -> None:
-    assert "delta" in selfee("bench", "--help").stdout
+    _, _, listed = selfee("bench", "--help", COLUMNS="80").stdout.partition("\nCommands:\n")
+    lines = listed.strip().splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "delta",
+        "decode",
+        "lookup",
+        "perplexity",
+        "revisions",
+    ]
+    for line in lines:
+        assert line.endswith((".", "?")) and not line.endswith("...")
     assert "Example: selfee bench delta" in selfee("bench", "delta", "--help").stdout

@@ -13,18 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfee_cli.bench.bandwidth import bandwidth
+from selfee_cli.errors import SelfeeError, UsageError
 from selfee_cli.protocol.grammar import TurnId, TurnKind
 
 if TYPE_CHECKING:
-    import torch
-
     from selfee_cli.engine.base import Engine
     from selfee_cli.engine.session import Session
 
 PROMPT = 64
 """Tokens that are read before those that are timed."""
-_PROBE = {"cpu": 256 << 20, "cuda": 4 << 30, "mps": 1 << 30}  # bytes, beyond any cache
-_PROBE_SHARE = 0.5  # of what is free, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +61,9 @@ class DecodeFigures:
     peer: float | None = None
     """The same of transformers' ``generate``."""
     peer_fits: bool | None = None
-    """Whether there was memory for it; None where it was not asked for."""
+    """Whether there was memory for it; None where it was not asked for, or cannot be loaded."""
+    peer_failure: str | None = None
+    """Why it cannot be loaded."""
     lookup: LookupSpeed | None = None
 
     @property
@@ -95,11 +95,15 @@ def measure_model(
     """Measure the model that ``load`` gives: plain, with lookup on one chain, and its peer.
 
     It is loaded here so that nobody holds it when the peer needs its memory.
+
+    Raises:
+        UsageError: so many tokens exceed the model's context.
     """
 
     def measure() -> tuple[Path, DecodeFigures]:
         session = load()
         engine, path = session.model.engine, session.model.path
+        _check_room(engine, tokens)
         figures = _figures(engine, path.name, plain_speed(engine, tokens, rounds))
         return path, replace(figures, lookup=lookup_speed(session, question, revisions=3))
 
@@ -112,9 +116,17 @@ def _load_peer(path: Path, figures: DecodeFigures) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    from selfee_cli.engine.base import is_out_of_memory
+
     logging.disable_progress_bar()
     dtype = getattr(torch, figures.dtype)
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        why, _, _ = str(error).strip().partition("\n")
+        raise SelfeeError(f"transformers cannot load {path}: {why}") from error
     return model.to(figures.first_device).eval()
 
 
@@ -129,11 +141,16 @@ def measure_random(
     rounds: int,
     peer: bool,
 ) -> DecodeFigures:
-    """Measure a network of a true shape with random weights, and its peer."""
+    """Measure a network of a true shape with random weights, and its peer.
+
+    Raises:
+        UsageError: so many tokens exceed the context.
+    """
     from selfee_cli.bench.random_weights import load_random, random_peer
 
     def measure() -> DecodeFigures:
         engine = load_random(name, device=device, dtype=dtype, quant=quant, context=context)
+        _check_room(engine, tokens)
         return _figures(engine, f"random {name}", plain_speed(engine, tokens, rounds))
 
     figures = measure()
@@ -159,10 +176,23 @@ def _beside(
         return figures
     try:
         return replace(figures, peer=peer_speed(make_peer, tokens, rounds), peer_fits=True)
+    except SelfeeError as error:
+        return replace(figures, peer_failure=error.message)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return replace(figures, peer_fits=False)
+
+
+def _check_room(engine: Engine, tokens: int) -> None:
+    """Refuse to time more tokens than there is context for, before anything is measured."""
+    room = engine.context_length - PROMPT
+    if tokens > room:
+        raise UsageError(
+            f"--tokens {tokens} after a prompt of {PROMPT} exceed the context of "
+            f"{engine.context_length}",
+            hint=f"--tokens {room} is the most",
+        )
 
 
 def plain_speed(engine: Engine, tokens: int, rounds: int) -> float:
@@ -270,25 +300,3 @@ def _figures(engine: Engine, name: str, plain: float) -> DecodeFigures:
         bandwidth=0.0,
         plain=plain,
     )
-
-
-def bandwidth(device: torch.device) -> float:
-    """Return the bytes a second that a sum over a large tensor reads; 0 where none has room."""
-    import torch
-
-    from selfee_cli.engine.placement import free_memory
-
-    def measure() -> float:
-        began = time.perf_counter()
-        data.sum().item()
-        return time.perf_counter() - began
-
-    try:
-        size, free = _PROBE[device.type], free_memory(device)
-        if free is not None:
-            size = min(size, int(_PROBE_SHARE * free))
-        data = torch.ones(size // 4, device=device)
-        measure()
-        return data.nbytes / min(measure() for _ in range(5))
-    except (MemoryError, RuntimeError):  # on a GPU even asking what is free takes some memory
-        return 0.0

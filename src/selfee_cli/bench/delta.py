@@ -30,6 +30,7 @@ from selfee_cli.weights.storage import row_ranges
 
 DEFAULT_GIGABYTES = 1.7
 LEAST_GIGABYTES = 0.002
+_MOST_GIGABYTES = 1_000_000  # more than any disk holds
 _SLACK = 256 << 20  # bytes of disk left free
 _HASH_ELEMENTS = 1 << 18
 
@@ -114,8 +115,14 @@ def plan_bench(
         raise NotFoundError(f"there is no directory {directory}", hint="make it first")
     if rounds < 1:
         raise UsageError(f"--rounds {rounds} measures nothing", hint="1 or more")
-    if gigabytes is not None and not LEAST_GIGABYTES <= gigabytes < 1e6:
-        raise UsageError(f"--gigabytes {gigabytes:g} is too small or no size", hint="0.002 or more")
+    if gigabytes is not None and not gigabytes >= LEAST_GIGABYTES:  # as what is not a number
+        raise UsageError(
+            f"--gigabytes {gigabytes:g} is too small or no size", hint=f"{LEAST_GIGABYTES} or more"
+        )
+    if gigabytes is not None and gigabytes > _MOST_GIGABYTES:
+        raise UsageError(
+            f"--gigabytes {gigabytes:g} is too large", hint=f"{_MOST_GIGABYTES:,} or less"
+        )
     memory = available_memory()
     on_disk = (shutil.disk_usage(directory).free - _SLACK) * 3 / 4  # the output is a third more
     wanted = (gigabytes or DEFAULT_GIGABYTES) * 1e9

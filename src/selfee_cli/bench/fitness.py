@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfee_cli import __version__
-from selfee_cli.bench.decode import bandwidth
+from selfee_cli.bench.bandwidth import bandwidth
 from selfee_cli.bench.machine import this_machine
 from selfee_cli.bench.random_weights import RandomCheckpoint
 
@@ -200,6 +201,11 @@ def _needs(model: str, form: str, *, on_cpu: bool) -> Footprint:
     return footprint(config, dtype, quant, CONTEXT)
 
 
+def _room(form: str) -> float:
+    """Give the gigabytes of a GPU that SelFee-13B takes in this form, a tenth rounded up."""
+    return math.ceil(_needs("SelFee-13B", form, on_cpu=False).total / 1e8) / 10
+
+
 def _advice(devices: tuple[Device, ...], fits: tuple[Fit, ...], disk: int) -> list[Advice]:
     import torch
 
@@ -215,7 +221,8 @@ def _advice(devices: tuple[Device, ...], fits: tuple[Fit, ...], disk: int) -> li
         found.append(
             Advice(
                 problem="no GPU: models run on the CPU, slowly",
-                remedy="a GPU with 10 GB runs SelFee-13B as int4, one with 16 GB as int8",
+                remedy=f"a GPU with {_room('int4')} GB free runs SelFee-13B as int4, "
+                f"one with {_room('int8')} GB as int8",
             )
         )
     for model in MODELS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfee_cli.errors import SelfeeError
+from selfee_cli.errors import SelfeeError, UsageError
 from selfee_cli.protocol.prompt import render_prompt
 
 if TYPE_CHECKING:
@@ -106,15 +106,17 @@ def measure(
     """
     from selfee_cli.engine.loading import LoadOptions, load_model
     from selfee_cli.engine.placement import release_memory
+    from selfee_cli.engine.quant import check_quant
     from selfee_cli.engine.rope import RopeConfig
     from selfee_cli.weights.checkpoint import open_checkpoint
 
+    for quant in quants:
+        check_quant(quant)
     with open_checkpoint(path) as checkpoint:
         trained = RopeConfig.parse(checkpoint.config, 2).trained_length
     forms = [Form(), *(Form(quant=quant) for quant in quants)]
+    texts = _texts(path, chains, trained, context)
     if context is not None:
-        if context <= trained:
-            raise SelfeeError(f"--context {context} is within the {trained} of this model")
         forms += [Form(context=context, stretch=stretch) for stretch in (False, True)]
     scores: list[Score] = []
     for form in forms:
@@ -128,13 +130,7 @@ def measure(
             stretch=form.stretch,
         )
         model = load_model(path, options)
-        if form.context is None:
-            texts = list(texts_of(chains, model.tokenizer, trained))
-        else:
-            texts = list(joined_texts(chains, model.tokenizer, form.context))
-        if not texts:
-            raise SelfeeError("no chain fits into the context")
-        score = score_texts(model.engine, form, texts, trained)
+        score = score_texts(model.engine, form, texts[form.context], trained)
         if form.context is None and scores:
             same = sum(a == b for a, b in zip(score.likeliest, scores[0].likeliest, strict=True))
             score.agreement = same / len(score.likeliest)
@@ -142,6 +138,34 @@ def measure(
         del model
         release_memory()  # the next one needs it
     return scores
+
+
+def _texts(
+    path: Path, chains: Sequence[Chain], trained: int, context: int | None
+) -> dict[int | None, list[Text]]:
+    """Return what is read by the context of a form, all of it known before a model is loaded."""
+    from selfee_cli.engine.tokenizer import load_tokenizer
+
+    if context is not None and context <= trained:
+        raise UsageError(
+            f"--context {context} is within the {trained} of this model",
+            hint=f"{trained + 1} or more shows what stretching costs",
+        )
+    tokenizer = load_tokenizer(path)
+    texts: dict[int | None, list[Text]] = {None: list(texts_of(chains, tokenizer, trained))}
+    if not texts[None]:
+        raise SelfeeError(
+            f"no chain fits into the context of {trained} tokens",
+            hint="give shorter chains, or a model that was trained for more",
+        )
+    if context is not None:
+        texts[context] = list(joined_texts(chains, tokenizer, context))
+        if not texts[context]:
+            raise SelfeeError(
+                f"all chains together have fewer tokens than --context {context}",
+                hint="give more chains, or a shorter --context",
+            )
+    return texts
 
 
 def texts_of(chains: Iterable[Chain], tokenizer: Tokenizer, limit: int) -> Iterable[Text]:

@@ -16,5 +16,11 @@ bench = typer.Typer(
     Example: selfee bench delta
     """
 )
-for _command in (delta, decode, lookup, perplexity, revisions):
-    bench.command()(_command)
+for _command, _line in (
+    (delta, "Apply a generated delta, beside a copy and the common ways."),
+    (decode, "Tokens a second, beside the memory's limit and transformers."),
+    (lookup, "Recorded chains through the drafter: tokens a pass."),
+    (perplexity, "What quantising and a longer context cost a model."),
+    (revisions, "Does a model get better by revising?"),
+):
+    bench.command(short_help=_line)(_command)

@@ -92,6 +92,8 @@ def _decode_table(figures: DecodeFigures) -> Table:
         rows.append(("transformers generate", figures.peer))
     elif figures.peer_fits is False:
         rows.append(("transformers generate: no memory for it", None))
+    elif figures.peer_failure is not None:
+        rows.append(("transformers generate: cannot load it", None))
     rows.append((f"limit: {figures.bandwidth / 1e9:.1f} GB/s read", figures.limit))
     return Table(
         title=(

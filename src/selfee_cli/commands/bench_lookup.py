@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfee_cli.commands import options as opt
+from selfee_cli.commands.recorded import read_chains
+from selfee_cli.errors import UsageError
 from selfee_cli.ui.console import console
 
 if TYPE_CHECKING:
@@ -40,13 +42,11 @@ def lookup(
     """
     from selfee_cli.bench.lookup import replay
     from selfee_cli.engine.tokenizer import load_tokenizer
-    from selfee_cli.protocol.records import read_records
     from selfee_cli.ui.progress import ByteProgress
     from selfee_cli.ui.table import show_table
 
-    model = load_tokenizer(tokenizer.parent if tokenizer.is_file() else tokenizer)
-    text = opt.read_text(f"@{file}")
-    chains = [record.chain for record in read_records(text, source=str(file))]
+    model = load_tokenizer(_tokenizer_directory(tokenizer))
+    chains = read_chains(file)
     with ByteProgress("replaying", enabled=not console.quiet) as bar:
         bar.start(sum(len(chain.raw) for chain in chains))
         figures = replay(chains, model, peer=peers, progress=bar.advance)
@@ -54,6 +54,28 @@ def lookup(
         console.json(figures.to_json())
     else:
         show_table(_lookup_table(figures), console)
+
+
+def _tokenizer_directory(path: Path) -> Path:
+    """Return the directory of a tokenizer, where ``path`` is the file that is read in it.
+
+    Raises:
+        UsageError: another file would be read.
+    """
+    if not path.is_file():
+        return path
+    if path.name not in ("tokenizer.model", "tokenizer.json"):
+        raise UsageError(
+            f"--tokenizer {path} is named neither tokenizer.model nor tokenizer.json",
+            hint="give it one of these names, in a directory of its own",
+        )
+    read = path.with_name("tokenizer.model")
+    if path != read and read.is_file():
+        raise UsageError(
+            f"--tokenizer {path} is not read where there is a {read.name} beside it",
+            hint=f"name {read.name}, or copy {path.name} to a directory of its own",
+        )
+    return path.parent
 
 
 def _lookup_table(figures: LookupFigures) -> Table:

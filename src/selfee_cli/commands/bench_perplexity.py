@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfee_cli.commands import options as opt
+from selfee_cli.commands.recorded import read_chains
 from selfee_cli.ui.console import console
 from selfee_cli.ui.units import byte_text
 
@@ -54,11 +55,9 @@ def perplexity(
     """
     from selfee_cli.api import resolve_model
     from selfee_cli.bench.perplexity import measure
-    from selfee_cli.protocol.records import read_records
     from selfee_cli.ui.table import show_table
 
-    text = opt.read_text(f"@{file}")
-    recorded = [record.chain for record in read_records(text, source=str(file))][:chains]
+    recorded = read_chains(file)[:chains]
     scores = measure(
         resolve_model(model, say=console.say, quiet=console.quiet),
         recorded,
