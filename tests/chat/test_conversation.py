@@ -170,17 +170,33 @@ def test_revising_the_accepted_turn() -> None:
         ("Too long! 3/10.", "Too long! 3/10. Revision is needed."),
         ("Fine. Revision is not needed.", "Fine. Revision is needed."),
         ("a \udcff b", "a � b. Revision is needed."),
+        ("Revision is needed: add dates.", "Revision is needed: add dates."),
+        ("Revision is not needed. No, revision is needed", None),
+        (
+            "It says that revision is not needed, yet the dates are missing.",
+            "It says that revision is not needed, yet the dates are missing. Revision is needed.",
+        ),
+        ("Good.\nNo revision is needed!", "Good.\nRevision is needed."),
+        ("No revision is needed", "Revision is needed."),
     ],
 )
-def test_revising_on_ones_own_feedback(criticism: str, text: str) -> None:
+def test_revising_on_ones_own_feedback(criticism: str, text: str | None) -> None:
     more = whole().revise_on(criticism)
     assert ids(more.turns) == ["Answer", "Feedback 1", "Revision 1", "Feedback 2"]
     assert more.supplied == more.turns[-1:]
-    assert more.supplied[0].text == text
+    assert more.supplied[0].text == (text or criticism), "no word is lost"
+    assert more.supplied[0].verdict is Verdict.NEEDED
     assert not more.supplied[0].enforced
     assert more.revisions == 2
     with pytest.raises(UsageError, match="the feedback is empty"):
         whole().revise_on("  ")
+
+
+def test_ones_own_feedback_stands_when_its_revision_was_stopped() -> None:
+    (own,) = talk_of(ANSWER).revise_on("Revision is needed: add dates.").supplied
+    talk = talk_of(ANSWER, own, reason=StopReason.INTERRUPTED)
+    for more in (talk.resume(1), talk.revise()):
+        assert (more.turns, more.supplied) == ((ANSWER, own), ())
 
 
 def test_resuming_what_was_stopped() -> None:
@@ -192,6 +208,44 @@ def test_resuming_what_was_stopped() -> None:
         whole().resume()
     with pytest.raises(UsageError, match="the context is full"):
         talk_of(ANSWER, reason=StopReason.CONTEXT).resume()
+
+
+def test_resuming_what_was_revised_anew() -> None:
+    talk = whole()
+    talk.accept(0)
+    talk.add(BROKEN_FEEDBACK)
+    talk.end(ended(StopReason.INTERRUPTED))
+    assert talk.resume(1, 1).turns == (ANSWER,), "what was not accepted is not gone on from"
+    talk.accept(1)
+    assert talk.resume().turns[:-1] == (ANSWER, FEEDBACK_1, REVISION_1), "its feedback stands"
+
+
+def test_resuming_ends_at_the_most_revisions() -> None:
+    stopped = (ANSWER, FEEDBACK_1, REVISION_1), (ANSWER, FEEDBACK_1, REVISION_1, FEEDBACK_2)
+    for turns in stopped:
+        talk = talk_of(*turns, reason=StopReason.INTERRUPTED)
+        assert talk.resume(0, 2).turns[:3] == turns[:3]
+        for most in (0, 1):
+            with pytest.raises(UsageError, match=f"1 revision, and max-revisions is {most}"):
+                talk.resume(0, most)
+
+
+def test_a_chain_without_anything_complete_goes_on_from_its_question() -> None:
+    broken = Turn(id=ANSWER.id, text="Be", complete=False)
+    for stop in (StopReason.MAX_NEW_TOKENS, None):  # None: as published, where nobody knows
+        chain = Chain(instruction="Why?", turns=(broken,), stop_reason=stop)
+        assert Conversation([chain]).resume(2, 3).turns == ()
+    full = Chain(instruction="Why?", turns=(broken,), stop_reason=StopReason.CONTEXT)
+    with pytest.raises(UsageError, match="the context is full"):
+        Conversation([full]).resume()
+
+
+def test_turns_have_the_numbers_of_their_places() -> None:
+    for kind, index in (("answer", 1), ("answer", -1), ("feedback", 0), ("revision", 0)):
+        talk = talk_of(ANSWER, FEEDBACK_1)
+        with pytest.raises(UsageError, match="does not follow"):
+            talk.add(Turn(id=TurnId(TurnKind(kind), index), text="A", complete=True))
+        assert talk.last.turns == (ANSWER, FEEDBACK_1)
 
 
 @pytest.mark.parametrize(

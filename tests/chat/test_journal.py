@@ -83,6 +83,27 @@ def test_settings_of_one_session_do_not_reach_another(tmp_path: Path) -> None:
     later.repl.journal.close()
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_is_set_in_this_run_holds_in_a_session_it_opens(
+    tmp_path: Path, elsewhere: bool
+) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("Why?")
+    path = chat.path
+    if elsewhere:
+        path = path.rename(tmp_path / "elsewhere.jsonl")
+    before = path.read_bytes()
+    chat.enter("/clear")
+    chat.enter("/set top-k 9")
+    chat.enter(f"/load {path if elsewhere else path.stem}")
+    assert path.read_bytes() == before, "looking adds nothing"
+    chat.enter("And then?")
+    assert chat.saved.settings == {"top-k": "9"}
+    assert chat.saved.damaged == 0
+    assert chat.path.read_bytes().count(b'"set"') == 1
+    chat.repl.journal.close()
+
+
 def test_settings_that_exclude_those_of_another_session(tmp_path: Path) -> None:
     config = {"min-revisions": 1}
     first = Chat(tmp_path / "sessions", config=config)

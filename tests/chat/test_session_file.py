@@ -96,6 +96,22 @@ def test_a_torn_line_is_left_behind_and_written_on_after(recorded: bytes, tmp_pa
     assert saved.conversation.last.instruction == "Go on?"
 
 
+@pytest.mark.parametrize("size", [1, 10, 21, 60])
+def test_one_whose_first_line_is_torn_is_a_session(
+    recorded: bytes, tmp_path: Path, size: int
+) -> None:
+    path = tmp_path / "20260101-000000-abcd.jsonl"
+    path.write_bytes(recorded[:size])
+    chat = Chat(tmp_path)
+    for entries in ((), ("/set top-k 9", "/set top-k 8"), ("Why?",)):
+        chat.repl.open(path)
+        for entry in entries:
+            chat.enter(entry)
+        chat.repl.journal.close()
+        assert session_reader.read(path).damaged == 1
+    assert asked(path) == ["Why?"]
+
+
 def test_unknown_records_are_passed_over_and_damage_is_told(recorded: bytes) -> None:
     lines = recorded.splitlines(keepends=True)
     lines.insert(2, b'{"type": "weather", "sky": "blue"}\n{"no": "type"}\n\n')
@@ -133,6 +149,160 @@ def test_a_question_that_is_lost_does_not_touch_the_one_before(recorded: bytes) 
     assert [view(chain) for chain in damaged.conversation.chains] == [
         view(chain) for chain in whole.chains
     ]
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Chat:
+    """A session of three questions, whose last two were dropped for a fourth."""
+    chat = Chat(tmp_path / "sessions")
+    for entry in ("One?", "Two?", "Three?", "/undo 2", "Four?"):
+        chat.enter(entry)
+    chat.repl.journal.close()
+    return chat
+
+
+def asked(path: Path) -> list[str]:
+    return [chain.instruction for chain in session_reader.read(path).conversation.chains]
+
+
+@pytest.mark.parametrize("lost", ["Two?", "Three?", "answer to Two?"])
+def test_a_question_that_is_lost_is_counted_by_what_follows(three: Chat, lost: str) -> None:
+    (path,) = three.folder.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    number = next(n for n, line in enumerate(lines) if lost.split()[-1].encode() in line)
+    lines[number + lost.startswith("answer")] = b'{"type": "turn", "ki\n'
+    path.write_bytes(b"".join(lines))
+    assert asked(path) == ["One?", "Four?"]
+
+
+def test_a_question_that_is_lost_and_was_withdrawn(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions", lookup=False)
+    chat.enter("One?")
+    chat.enter("Two?")
+    for question, passes in (("Long? " * 2000, -1), ("Stopped?", 3)):
+        chat.at_pass(passes, chat.press)
+        chat.enter(question)
+        assert len(chat.repl.talk.chains) == 2, "it is withdrawn"
+    chat.enter("/undo")
+    chat.repl.journal.close()
+    (path,) = chat.folder.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    for name in (b"Long?", b"Stopped?"):
+        torn = [line[:30] + b"\n" if b'"text": "' + name in line else line for line in lines]
+        assert torn != lines
+        path.write_bytes(b"".join(torn))
+        assert asked(path) == ["One?"]
+        assert session_reader.read(path).conversation.last.stop_reason is StopReason.NOT_NEEDED
+
+
+@pytest.mark.parametrize("lost", ["Two?", "Three?"])
+def test_what_is_lost_is_no_longer_counted_once_it_goes_on(tmp_path: Path, lost: str) -> None:
+    chat = Chat(tmp_path / "sessions")
+    for entry in ("One?", "Two?", "Three?", "/accept 0"):
+        chat.enter(entry)
+    chat.repl.journal.close()
+    (path,) = chat.folder.iterdir()
+    before = path.read_bytes().replace(lost.encode(), b'"')
+    path.write_bytes(before)
+    chat.repl.open(path)
+    left = [each for each in ("One?", "Two?", "Three?") if each != lost]
+    assert [chain.instruction for chain in chat.repl.talk.chains] == left
+    chat.enter("/undo 1")
+    assert path.read_bytes().startswith(before)
+    assert asked(path) == left[:1]
+    chat.enter("Four?")
+    chat.enter("/undo 2")
+    assert asked(path) == []
+    chat.repl.journal.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"usage": {"prompt_tokens": "x", "completion_tokens": None}},
+        {"usage": 5},
+        {"timing": {"tokens_per_second": "a"}},
+        {"sampling": {"seed": "7"}},
+        {"sampling": {"min_revisions": "2"}},
+        {"model": ["tiny"]},
+        {"stop_reason": "bored"},
+    ],
+)
+def test_a_record_whose_values_are_of_another_kind_is_skipped(
+    tmp_path: Path, wrong: dict[str, object]
+) -> None:
+    chat = Chat(tmp_path / "sessions")
+    chat.enter("Why?")
+    path = chat.path
+    chat.repl.journal.close()
+    *lines, last = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join([*lines, json.dumps(json.loads(last) | wrong)]), "utf-8")
+    assert "1 damaged line was skipped" in chat.enter(f"/load {path.stem}")
+    chain = chat.repl.talk.last
+    assert chain.final_turn.complete
+    assert chain.stop_reason is StopReason.INTERRUPTED
+    for entry in ("/show context", "/show chain", "/set verbose on", "/continue", "/retry"):
+        assert "error" not in chat.enter(entry)
+    assert "error" not in chat.enter(f"/save {tmp_path / 'saved.json'}")
+    chat.repl.journal.close()
+
+
+def test_chains_that_were_saved_elsewhere_stay_as_they_are(tmp_path: Path) -> None:
+    """Whole ones, one that was cut off, one of which nobody recorded how it ended."""
+    answer = {"kind": "answer", "index": 0, "text": "It is.", "complete": True}
+    begun = answer | {"text": "It", "complete": False}
+    whole = {"schema": "selfee.chain/1", "instruction": "Whole?", "turns": [answer]}
+    cut = {"instruction": "Cut off?", "turns": [begun], "stop_reason": "max_new_tokens"}
+    file = tmp_path / "chains.jsonl"
+    lines = (whole, whole | cut, whole | {"instruction": "Who knows?"})
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chat = Chat(tmp_path / "sessions")
+    chat.enter(f"/load {file}")
+    assert "was not stopped" in chat.enter("/continue")
+    chat.enter("/accept 0")
+    chat.repl.journal.close()
+    (path,) = chat.folder.iterdir()
+    saved = session_reader.read(path)
+    chains = saved.conversation.chains
+    assert [view(chain) for chain in chains] == [view(chain) for chain in chat.repl.talk.chains]
+    assert [chain.stop_reason for chain in chains] == [None, StopReason.MAX_NEW_TOKENS, None]
+    assert (saved.damaged, saved.cut_off) == (0, False)
+    chat.repl.open(path)
+    assert "was not stopped" in chat.enter("/continue")
+    assert "dropped 1 question; 2 left" in chat.enter("/undo")
+    assert asked(path) == ["Whole?", "Cut off?"]
+    assert "dropped 1 question; 1 left" in chat.enter("/undo")
+    assert asked(path) == ["Whole?"]
+    chat.repl.journal.close()
+
+
+@pytest.mark.parametrize("entry", ["/revise 3", "Why not?"])
+def test_one_that_was_killed_goes_on_as_it_was_asked_to(tmp_path: Path, entry: str) -> None:
+    chat = Chat(tmp_path / "sessions", lookup=False, temperature=0.5)
+    chat.enter("Why?")
+    usage = chat.repl.talk.last.usage
+    if not entry.startswith("/"):
+        chat.enter("/set min-revisions 2")
+    killed: list[bytes] = []
+    chat.at_pass(45, lambda: killed.append(chat.path.read_bytes()))
+    chat.enter(entry)
+    whole = chat.repl.talk.last
+    chat.repl.journal.close()
+    assert killed
+    path = chat.folder / "20260101-000000-abcd.jsonl"
+    path.write_bytes(killed[0])
+    later = Chat(chat.folder, lookup=False)
+    later.repl.open(path)
+    chain = later.repl.talk.last
+    assert len(chain.turns) < len(whole.turns)
+    assert chain.stop_reason is StopReason.INTERRUPTED
+    assert chain.sampling == whole.sampling
+    assert chain.usage == (usage if entry.startswith("/") else {})
+    later.enter("/continue")
+    assert later.repl.talk.last.sampling["seed"] == whole.sampling["seed"]
+    assert [turn.text for turn in later.repl.talk.last.turns] == [t.text for t in whole.turns]
+    assert later.repl.talk.last.stop_reason is whole.stop_reason
+    later.repl.journal.close()
 
 
 def test_a_line_is_one_write_and_a_chain_is_synced(

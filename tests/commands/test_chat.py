@@ -312,6 +312,7 @@ def test_what_is_made_in_a_fresh_home_is_its_owners(
 def test_what_cannot_be_resumed(home: Path) -> None:
     assert "there is no session to continue" in fails(4, "chat", "-c")
     assert "no session 2026" in fails(4, "chat", "--resume", "2026")
+    assert "no session ~nosuchuser" in fails(4, "chat", "--resume", "~nosuchuser")
     assert "exclude each other" in fails(2, "chat", "-c", "--resume", "x")
     folder = home / "sessions"
     folder.mkdir()

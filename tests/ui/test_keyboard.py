@@ -62,15 +62,16 @@ def test_what_is_typed_waits() -> None:
     assert keys.typed == ""
 
 
-def test_stop_may_be_typed() -> None:
+@pytest.mark.parametrize("word", ["/stop", "/sto", "/st"])
+def test_stop_may_be_typed(word: str) -> None:
     keys = ChainKeys()
-    for key in "a question\n /stop \n":
+    for key in f"a question\n {word} \n":
         keys.take(key)
     assert keys.finishing()
     assert keys.typed == "a question"
     assert not keys.cancelled()
     keys = ChainKeys()
-    for key in "why /stop\nnot /stop":
+    for key in "why /stop\nstop\n//stop\n/\n/s\n/undo\n/stopp\nnot /stop":
         keys.take(key)
     assert not keys.finishing()
 

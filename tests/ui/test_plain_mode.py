@@ -89,6 +89,36 @@ def test_a_withdrawn_question_is_asked_by_enter(home: Path) -> None:
     assert asked(home) == ["Why? Now"]
 
 
+def test_ctrl_d_leaves_a_withdrawn_question_where_it_is(home: Path) -> None:
+    with Terminal(*CHAT, "--plain", "--no-lookup", model={"hold": 6, "held": 1}) as terminal:
+        terminal.expect(">>> ")
+        terminal.send("Why?\n")
+        terminal.expect("Answer says 1, then")
+        terminal.send(CTRL_C)
+        terminal.expect("the question is withdrawn", r">>> Why\?")
+        terminal.send(CTRL_D)
+        terminal.expect(r">>> Why\?")
+        terminal.send(ENTER)
+        terminal.expect("is the answer", ">>> ")
+        terminal.send(CTRL_D)
+        assert terminal.end() == 0
+    assert asked(home) == ["Why?"]
+
+
+def test_a_block_that_is_typed_ahead(home: Path) -> None:
+    with Terminal(*CHAT, "--plain", "--no-lookup", model={"hold": 6, "held": 1}) as terminal:
+        terminal.expect(">>> ")
+        terminal.send("Why?\n")
+        terminal.expect("Answer says 1, then")
+        terminal.send('"""\n', "Two\n", "lines?\n", '"""\n')
+        terminal.expect("is the answer", ">>> Two\r\n", r"\.\.\. lines\?")
+        terminal.send(ENTER)
+        terminal.expect("is the answer", ">>> ")
+        terminal.send(CTRL_D)
+        assert terminal.end() == 0
+    assert asked(home) == ["Why?", "Two\nlines?"]
+
+
 def test_answers_alone_go_to_standard_output(home: Path) -> None:
     out = home / "out.txt"
     with Terminal(*CHAT, "Zero?", model={}, out=out) as terminal:

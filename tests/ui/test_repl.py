@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
 import pytest
-from scripted_chat import Chat
+from scripted_chat import Chat, Stream
 from scripted_model import scripted_session
 
 from selfee_cli.protocol.chain import StopReason
@@ -136,6 +137,87 @@ def test_an_edit_that_is_withdrawn_is_still_an_edit(chat: Chat) -> None:
     assert asked(chat) == ["What is down?"]
 
 
+def test_an_answer_that_was_cut_off_elsewhere_is_written(chat: Chat, tmp_path: Path) -> None:
+    begun = {"kind": "answer", "index": 0, "text": "Answer says", "complete": False}
+    sampling = {"seed": 11, "min_revisions": 1, "max_revisions": 1}
+    file = tmp_path / "cut off.json"
+    record = {"schema": "selfee.chain/1", "instruction": "What is up?", "input": "The sky."}
+    stop = {"stop_reason": "max_new_tokens", "sampling": sampling}
+    file.write_text(json.dumps(record | {"turns": [begun]} | stop))
+    chat.enter("/set lookup off")
+    chat.enter("/set temperature 0")
+    chat.enter(f"/load {file}")
+    for entry in ("/accept", "/revise"):
+        assert "hint: /continue writes" in chat.enter(entry)
+    chat.at_pass(3, chat.press)
+    assert "stopped; nothing was complete: the earlier answer stands" in chat.enter("/continue")
+    assert [turn.text for turn in chat.repl.talk.last.turns] == ["Answer says"]
+    assert asked(chat) == [c.instruction for c in chat.saved.conversation.chains]
+    chat.at_pass(-1, chat.press)
+    assert "= Revision 1 is the answer" in chat.enter("/continue")
+    (chain,) = chat.saved.conversation.chains
+    assert (chain.instruction, chain.input) == ("What is up?", "The sky.")
+    assert {name: chain.sampling[name] for name in sampling} == sampling
+    assert [t.text for t in chat.repl.talk.last.turns] == [t.text for t in chain.turns]
+
+
+def test_a_chain_that_goes_on_keeps_to_its_most_revisions(tmp_path: Path) -> None:
+    limits = {"min_revisions": 1, "max_revisions": 1}
+    chat = Chat(tmp_path / "sessions", lookup=False, **limits)
+    chat.enter("Why?")
+    chat.enter("/accept 0")
+    chat.at_pass(4, chat.press)
+    chat.enter("/revise")
+    chat.at_pass(-1, chat.press)
+    text = chat.enter("/continue")
+    assert text.startswith("── Feedback 1\n"), "from what was accepted"
+    chain = chat.repl.talk.last
+    assert (chain.revisions, chain.stop_reason) == (1, StopReason.MAX_REVISIONS)
+    chat.repl.journal.close()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_is_set_after_a_stop_holds_when_the_chain_goes_on(
+    tmp_path: Path, resumed: bool
+) -> None:
+    chat = Chat(tmp_path / "sessions", lookup=False, min_revisions=3, max_revisions=3)
+    chat.at_pass(50, lambda: chat.keys("\x1b"))
+    chat.enter("Why?")
+    chat.at_pass(-1, chat.press)
+    assert chat.repl.talk.last.revisions == 1
+    chat.enter("/set min-revisions 0")
+    chat.enter("/set max-revisions 1")
+    if resumed:
+        path = chat.path
+        chat.repl.journal.close()
+        chat = Chat(tmp_path / "sessions", lookup=False)
+        chat.repl.open(path)
+    text = chat.enter("/continue")
+    assert "error: it has 1 revision, and max-revisions is 1\nhint: " in text
+    chat.enter("/set max-revisions 2")
+    chat.enter("/continue")
+    assert chat.repl.talk.last.revisions == 2
+    assert chat.repl.talk.last.stop_reason is StopReason.MAX_REVISIONS
+    chat.repl.journal.close()
+
+
+@pytest.mark.parametrize("setting", ["", "/set min-revisions 1"])
+def test_a_revision_that_was_stopped_goes_on_to_as_many_as_were_asked_for(
+    tmp_path: Path, setting: str
+) -> None:
+    chat = Chat(tmp_path / "sessions", lookup=False)
+    chat.enter(setting)
+    chat.enter("Why?")
+    count = chat.repl.talk.last.revisions
+    chat.at_pass(20, chat.press)
+    chat.enter("/revise 2")
+    chat.at_pass(-1, chat.press)
+    chat.enter("/continue")
+    assert chat.repl.talk.last.revisions == count + 2
+    assert chat.repl.talk.last.stop_reason is StopReason.MAX_REVISIONS
+    chat.repl.journal.close()
+
+
 def test_finishing_the_turn(tmp_path: Path) -> None:
     chat = Chat(tmp_path / "sessions", lookup=False)
     chat.at_pass(3, lambda: chat.keys("/stop\n"))
@@ -182,7 +264,7 @@ def test_regenerating(chat: Chat) -> None:
     assert chat.repl.talk.last.input is None
     assert chat.repl.input == "For the next question."
     chat.at_pass(3, chat.press)
-    chat.enter("/regen")
+    assert "nothing was complete: the earlier answer stands" in chat.enter("/regen")
     assert chat.repl.beginning == "", "the answer of before stands"
     assert chat.repl.talk.last.sampling["seed"] == 8
     chat.enter("/set temperature 0")
@@ -448,6 +530,34 @@ def test_what_cannot_be_read(chat: Chat, tmp_path: Path) -> None:
     assert chat.repl.input is None
 
 
+def test_what_cannot_be_a_path_costs_an_entry_alone(chat: Chat) -> None:
+    chat.enter("What is up?")
+    for entry in ("/read ~nosuchuser.txt", "/save ~nosuchuser.md"):
+        assert "is no home directory" in chat.enter(entry)
+    for name in (
+        "~nosuchuser",
+        "~nosuchuser/x.jsonl",
+        "a\0.jsonl",
+        "~\0.jsonl",
+        "long" * 70 + ".md",
+    ):
+        assert "error: no session " in chat.enter(f"/load {name}")
+    for entry in ("/read a\0b", "/save a\0.md"):
+        assert "error: a file's name holds no NUL\nhint: " in chat.enter(entry)
+    assert (asked(chat), chat.repl.input) == (["What is up?"], None)
+
+
+def test_a_model_in_a_home_that_nobody_knows_is_another(tmp_path: Path) -> None:
+    chat = Chat(tmp_path / "sessions", model="~nosuchuser/weights")
+    chat.enter("Why?")
+    path = chat.path
+    assert "held with" not in chat.enter(f"/load {path.stem}")
+    chat.repl.journal.close()
+    later = Chat(tmp_path / "sessions")
+    assert "it was held with --model '~nosuchuser/weights'" in later.enter(f"/load {path.stem}")
+    later.repl.journal.close()
+
+
 def test_looking(chat: Chat) -> None:
     assert "path         scripted" in chat.enter("/show info")
     assert "show what?" in chat.enter("/show")
@@ -459,6 +569,21 @@ def test_looking(chat: Chat) -> None:
     assert text.startswith("── Answer\n")
     assert "= " in text
     assert "context " in chat.enter("/show context")
+
+
+def test_copying_in_plain_mode_writes_no_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "1 2 3 4")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", Stream(terminal=True))
+    for mode in (Mode.FULL, Mode.PLAIN):
+        chat = Chat(tmp_path / mode / "sessions", mode=mode)
+        chat.enter("Why?")
+        text = chat.enter("/copy")
+        assert ("\x1b]52;" in text) == (mode is Mode.FULL)
+        assert ("no clipboard here" in text) == (mode is Mode.PLAIN)
+        chat.repl.journal.close()
 
 
 def test_completion_words(chat: Chat) -> None:
@@ -539,7 +664,10 @@ def test_a_chain_that_fills_the_context(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_is_cut_off_is_withdrawn(chat: Chat) -> None:
+    chat.enter("What was?")
     chat.enter("/set max-new-tokens 5")
+    assert "none is complete: the earlier answer stands" in chat.enter("/edit What is up?")
+    chat.enter("/undo")
     text = chat.enter("What is up?")
     assert "max-new-tokens cut the answer off, none is complete" in text
     assert "hint: /set max-new-tokens none" in text
@@ -640,7 +768,8 @@ def test_a_pipe_gets_final_answers_and_the_reader_the_rest(tmp_path: Path) -> No
 def test_scripts_are_read_by_lines_and_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = b'One?\r\n\n"""\nTwo\n\n  lines?\n"""\n/set top-k 3\n"""\nThree\xff\n"""\n"""\nopen'
+    script = b"\xef\xbb\xbf/set seed 3\n"
+    script += b'One?\r\n\n"""\nTwo\n\n  lines?\n"""\n/set top-k 3\n"""\nThree\xff\n"""\n"""\nopen'
 
     class Stdin:
         buffer = io.BytesIO(script)
@@ -653,4 +782,5 @@ def test_scripts_are_read_by_lines_and_blocks(
     assert chat.repl.run("Zero?") == 0
     assert asked(chat) == ["Zero?", "One?", "Two\n\n  lines?", "Three�", "open"]
     assert chat.repl.settings.get("top-k") == 3
+    assert chat.repl.settings.get("seed") == 3, "the mark that some editors write is no text"
     assert len(chat.out.getvalue().splitlines()) == 5

@@ -257,6 +257,36 @@ def test_one_need_not_wait() -> None:
         assert terminal.restored
 
 
+def test_what_would_not_wait_has_changed_nothing(home: Path) -> None:
+    """Of a session that is open elsewhere a copy is made, and its first line has the model."""
+    limits = ("--min-revisions", "1", "--max-revisions", "1")
+    with Terminal(*CHAT, *limits, model={}) as first:
+        first.enter("Why?")
+        first.enter("And then?")
+        first.prompt()
+        (path,) = (home / "sessions").iterdir()
+        with Terminal(*CHAT, "--resume", path.stem, model={"load_seconds": 60}) as terminal:
+            for entry in ("/accept 0", "/undo"):
+                terminal.enter(entry)
+                terminal.child.expect("loading")
+                terminal.send(CTRL_C)
+                terminal.prompt()
+                terminal.until(rf"^>>> {entry}\Z")
+                terminal.send(CTRL_C)
+            terminal.enter("/show chain")
+            terminal.expect("= Revision 1 is the answer")
+            terminal.enter("/edit")
+            terminal.prompt()
+            terminal.until(r"^>>> And then\?\Z")
+            terminal.send(CTRL_C)
+            terminal.prompt()
+            terminal.send(CTRL_D)
+            assert terminal.end() == 0
+        assert [*(home / "sessions").iterdir()] == [path]
+        first.send(CTRL_D)
+        assert first.end() == 0
+
+
 @pytest.mark.parametrize("entry", ["", "half a quest", f"Why?{ENTER}"])
 def test_a_model_that_cannot_be_loaded_ends_it(entry: str) -> None:
     with Terminal(*CHAT, model={"load_seconds": 0.5, "load_error": True}) as terminal:
@@ -316,12 +346,14 @@ def test_one_that_is_killed_goes_on_where_it_was(home: Path) -> None:
         terminal.enter("/show chain")
         terminal.expect("── Answer", "= Answer is the answer · interrupted")
         terminal.enter("/continue")
-        terminal.expect("── Feedback 1", "is the answer · not_needed")
+        terminal.expect("── Feedback 1", "= Revision 3 is the answer · max_revisions")
         terminal.prompt()
         terminal.send(CTRL_D)
         assert terminal.end() == 0
         assert f"resume: selfee chat --resume {path.stem}" in terminal.text
-    assert saved(home).conversation.last.stop_reason is StopReason.NOT_NEEDED
+    chain = saved(home).conversation.last
+    assert chain.stop_reason is StopReason.MAX_REVISIONS
+    assert chain.revisions == 3, "as many as it was to have"
 
 
 def test_memory_that_runs_out_costs_a_chain_alone() -> None:

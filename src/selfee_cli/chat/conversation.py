@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 
 from selfee_cli.errors import UsageError
 from selfee_cli.protocol.chain import Chain, StopReason, Turn, read_turn, text_before
-from selfee_cli.protocol.driver import overruled
-from selfee_cli.protocol.grammar import TurnId, TurnKind, Verdict, last_verdict
+from selfee_cli.protocol.driver import SUPPLIED_VERDICT, overruled
+from selfee_cli.protocol.grammar import ANSWER, TurnId, TurnKind, Verdict, VerdictSpan, find_verdict
 from selfee_cli.protocol.prompt import Exchange
 from selfee_cli.protocol.text import well_formed
 
 _USUAL_REVISION = 510  # tokens of a feedback and its revision, the mean of the published chains
+LIMITS = ("min-revisions", "max-revisions")
+"""The settings that say how many revisions a chain must and may have."""
 _GOES_ON = (StopReason.INTERRUPTED, StopReason.MAX_NEW_TOKENS)
 
 
@@ -88,8 +90,9 @@ class Conversation:
         """
         chain = self.last
         place = turn.id.place
-        kept = chain.turns[:place]
-        if len(kept) < place or any(not earlier.complete for earlier in kept):
+        kept = chain.turns[: max(0, place)]
+        due = kept[-1].id.next if kept else ANSWER
+        if turn.id != due or any(not earlier.complete for earlier in kept):
             raise UsageError(f"{turn.id.title} does not follow")
         if turn.complete:
             self._replaced = []
@@ -97,20 +100,24 @@ class Conversation:
         elif place == len(chain.turns) or not chain.turns[place].complete:
             self.chains[-1] = replace(chain, turns=(*kept, turn), stop_reason=None)
 
-    def end(self, ended: Chain) -> bool:
-        """The chain has ended. False where nothing is complete: the question is withdrawn."""
+    def end(self, ended: Chain, *, cut_short: bool = False) -> bool:
+        """The chain has ended. False where nothing is complete: the question is withdrawn.
+
+        One that was ``cut_short`` elsewhere is kept for what it has. What ``ended`` does not say of
+        a chain that went on is as it was when it ended before.
+        """
         chain = self.last
-        if not any(turn.complete for turn in chain.turns):
+        if not any(turn.complete or cut_short for turn in chain.turns):
             self.withdraw()
             return False
         self.chains[-1] = replace(
             chain,
             stop_reason=ended.stop_reason,
             raw=text_before(chain.turns).removesuffix(chain.turns[-1].id.next.header),
-            usage=ended.usage,
-            timing=ended.timing,
-            sampling=ended.sampling,
-            model=ended.model,
+            usage=ended.usage or chain.usage,
+            timing=ended.timing or chain.timing,
+            sampling=ended.sampling or chain.sampling,
+            model=ended.model or chain.model,
         )
         return True
 
@@ -184,9 +191,10 @@ class Conversation:
         feedback = rest[0] if rest else None
         if feedback is None or not feedback.complete or (len(rest) > 1 and rest[1].complete):
             return Extension(turns=kept, revisions=revisions, new_seed=len(rest) > 1)
+        if feedback.verdict is Verdict.NEEDED:
+            return Extension(turns=(*kept, feedback), revisions=revisions)
         changed = overruled(feedback)
-        supplied = () if changed == feedback else (changed,)
-        return Extension(turns=(*kept, changed), supplied=supplied, revisions=revisions)
+        return Extension(turns=(*kept, changed), supplied=(changed,), revisions=revisions)
 
     def revise_on(self, criticism: str) -> Extension:
         """Return how a revision comes of the accepted turn on the reader's own feedback.
@@ -199,31 +207,44 @@ class Conversation:
             raise UsageError("the feedback is empty")
         accepted, kept, _ = self._parted()
         id = TurnId(TurnKind.FEEDBACK, accepted.id.index + 1)
-        if last_verdict(text) is None and text[-1] not in ".!?":
-            text += "."
-        turn = overruled(read_turn(id, text, complete=True))
-        turn = replace(turn, enforced=False)
+        turn = read_turn(id, _asking_for_revision(text), complete=True)
         return Extension(turns=(*kept, turn), supplied=(turn,), revisions=id.index)
 
-    def resume(self, minimum: int = 0) -> Extension:
+    def resume(self, minimum: int = 0, maximum: int | None = None) -> Extension:
         """Return how the last chain, which was stopped, goes on to ``minimum`` revisions at least.
 
         The broken turn is written anew; with the seed of the chain it comes out as it would have,
-        where the turns before it were sampled in the pieces that their text is encoded in.
+        where the turns before it were sampled in the pieces that their text is encoded in. Where
+        revisions follow the accepted turn, it was to be revised anew: the chain goes on from it.
+        The extension has no turns where nothing is complete.
 
         Raises:
-            UsageError: it was not stopped.
+            UsageError: it was not stopped, or has ``maximum`` revisions.
         """
         chain = self.last
-        if chain.stop_reason not in _GOES_ON:
+        is_begun = chain.final_turn.complete
+        if chain.stop_reason not in _GOES_ON and (is_begun or chain.stop_reason is not None):
             reason = "the context is full" if chain.stop_reason is StopReason.CONTEXT else None
             raise UsageError(
                 reason or "the last chain was not stopped", hint="/revise asks for one more"
             )
-        *kept, last = (turn for turn in chain.turns if turn.complete)
-        owes = last.id.index <= minimum or last.verdict is Verdict.NOT_NEEDED
-        if last.id.kind is not TurnKind.FEEDBACK or not owes or last == overruled(last):
-            return Extension(turns=(*kept, last))
+        if not is_begun:
+            return Extension(turns=())
+        _, turns, rest = self._parted()
+        rest = tuple(turn for turn in rest if turn.complete)
+        if chain.accepted is None or len(rest) < 2:
+            turns += rest
+        *kept, last = turns
+        is_feedback = last.id.kind is TurnKind.FEEDBACK
+        count = last.id.index - is_feedback
+        if maximum is not None and count >= maximum:
+            raise UsageError(
+                f"it has {count} revision{'s' * (count != 1)}, and max-revisions is {maximum}",
+                hint="/set max-revisions none lets it go on, /revise asks for one more",
+            )
+        owes = last.verdict is None and last.id.index <= minimum
+        if not is_feedback or not (owes or last.verdict is Verdict.NOT_NEEDED):
+            return Extension(turns=turns)
         return Extension(turns=(*kept, overruled(last)), supplied=(overruled(last),))
 
     def _parted(self) -> tuple[Turn, tuple[Turn, ...], tuple[Turn, ...]]:
@@ -234,6 +255,24 @@ class Conversation:
             raise UsageError("no turn is complete", hint="/continue writes on")
         place = accepted.id.place + 1
         return accepted, chain.turns[:place], chain.turns[place:]
+
+
+def _asking_for_revision(criticism: str) -> str:
+    """Return a reader's feedback that asks for a revision, with every word of the reader.
+
+    What it may conclude otherwise, in its last words, is all that is replaced.
+    """
+    last: VerdictSpan | None = None
+    while span := find_verdict(criticism, last.end if last else 0):
+        last = span
+    if last is not None and last.verdict is Verdict.NEEDED:
+        return criticism
+    if last is not None and not criticism[last.end :].strip(".! "):
+        criticism = criticism[: last.start].rstrip(" ")
+    elif criticism[-1] not in ".!?":
+        criticism += "."
+    space = "" if not criticism or criticism[-1].isspace() else " "
+    return criticism + space + SUPPLIED_VERDICT
 
 
 def room_for_revisions(chain: Chain, context_length: int) -> int:

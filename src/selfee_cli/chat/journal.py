@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,19 @@ class Journal:
         self._begin = begin
         self._complain = complain
         self._file: SessionFile | None = None
-        self._elsewhere: Sequence[Chain] = ()
-        """What was said in a session that this one goes on from, in a file of its own."""
-        self._cut_off = False
-        """Whether the file's last chain still has to be ended."""
+        self._owed: list[Mapping[str, Any]] = []
+        """What its file still lacks, written before the next record: what was said in a session
+        that this one goes on from, how the last chain ended, which settings hold."""
 
     @property
     def id(self) -> str | None:
         """The id of the session; None where it is not kept, or nothing was."""
         return self._file.id if self._file else None
+
+    @property
+    def awaits_file(self) -> bool:
+        """Whether the next record makes a file."""
+        return self._folder is not None and self._file is None
 
     def resume(self, path: Path, saved: Saved, told: Callable[[str], None]) -> None:
         """Go on in the session at ``path``, which was read as ``saved``.
@@ -69,22 +73,22 @@ class Journal:
         try:
             if path.parent.resolve() == self._folder.resolve():
                 self._file = SessionFile.open(path)
-                self._cut_off = saved.cut_off
+                self._owed = [*_cured(saved)]
                 return
         except BlockingIOError:
             told(f"{path.stem} is open elsewhere: going on in a copy")
         except OSError as error:
             self._give_up(error)
             return
-        self._elsewhere = tuple(saved.conversation.chains)
+        self._owed = [*session_file.copied(saved.conversation.chains)]
 
     def question(self, instruction: str, input: str | None, replaces: int = 0) -> None:
         """A question was asked in place of the last ``replaces``."""
         self._write(session_file.question(instruction, input, replaces))
 
-    def turn(self, turn: Turn) -> None:
-        """A turn has ended."""
-        self._write(session_file.turn(turn))
+    def turn(self, turn: Turn, sampling: Mapping[str, Any]) -> None:
+        """A turn has ended that was sampled so."""
+        self._write(session_file.turn(turn, sampling))
 
     def chain(self, chain: Chain) -> None:
         """A chain has ended."""
@@ -107,9 +111,17 @@ class Journal:
         if self._file is not None:
             self._write(session_file.setting(key, value))
 
+    def carry(self, values: Mapping[str, str]) -> None:
+        """Settings hold that were made in another session: with the next record they are told.
+
+        A file that is yet to be made has them in its beginning.
+        """
+        if self._file is not None:
+            self._owed += [session_file.setting(key, value) for key, value in values.items()]
+
     def close(self) -> None:
         """End the session; the next record begins another."""
-        self._elsewhere, self._cut_off = (), False
+        self._owed = []
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -119,11 +131,10 @@ class Journal:
             return
         try:
             file = self._file or self._make(self._folder)
-            if self._cut_off:
-                self._cut_off = False
-                file.write(session_file.no_chain())
-            file.write(record)
-            if sync:
+            owed, self._owed = self._owed, []
+            for each in (*owed, record):
+                file.write(each)
+            if sync or owed:
                 file.sync()
         except OSError as error:
             self._give_up(error)
@@ -133,10 +144,18 @@ class Journal:
         self._file = file = SessionFile.create(folder, beginning.model, beginning.settings)
         for key, value in beginning.set.items():
             file.write(session_file.setting(key, value))
-        file.copy(self._elsewhere)
         return file
 
     def _give_up(self, error: OSError) -> None:
         self._complain(f"this session is not kept: {error.strerror or error}")
         self.close()
         self._folder = None
+
+
+def _cured(saved: Saved) -> Iterator[Mapping[str, Any]]:
+    """Yield the records that make a file say what was read from it, whatever had happened to it."""
+    if saved.cut_off:
+        yield session_file.no_chain()
+    if saved.mending is not None:
+        yield session_file.undo(saved.mending.undo)
+        yield from session_file.copied(saved.mending.chains)

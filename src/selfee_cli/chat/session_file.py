@@ -4,7 +4,7 @@
 
     {"type": "session", "schema": "selfee.session/1", "id": …, "model": {…}, "settings": {…}}
     {"type": "question", "text": …, "input": …, "replaces": 0}
-    {"type": "turn", …}      the fields of a turn in `ask --json`, as each turn ends
+    {"type": "turn", …, "sampling": {…}}    a turn as in `ask --json`, when it has ended
     {"type": "chain", "final": …, "stop_reason": …, "usage": {…}, "model": {…}}
     {"type": "set" | "accept" | "undo", …}
 
@@ -12,8 +12,9 @@ The first line's settings are those that the session began with, for people and 
 the ``set`` records are those that hold again when it goes on. A chain has the model that wrote it,
 for a session may go on with another than it began with. A turn takes its place in the last
 question's chain, and a complete one ends what stood after it; so a chain that was revised again
-needs no record of its own. A chain whose ``final`` is null ended before anything of it was
-complete: its question is withdrawn. A file that was cut off at any byte is a session up to its
+needs no record of its own. A turn says how it was sampled, for a process may be killed before the
+chain's end does. A chain whose ``final`` is null was not brought to its end: where nothing of it
+is complete, its question is withdrawn. A file that was cut off at any byte is a session up to its
 last whole line.
 """
 
@@ -24,7 +25,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +82,6 @@ class SessionFile:
             raise
         return SessionFile(path, descriptor)
 
-    def copy(self, chains: Sequence[Chain]) -> None:
-        """Write the records of what was said elsewhere."""
-        if not chains:
-            return
-        for each in chains:
-            self.write(question(each.instruction, each.input))
-            for part in each.turns:
-                self.write(turn(part))
-            self.write(chain(each))
-            if each.accepted is not None:
-                self.write(accept(each.accepted))
-        self.sync()
-
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a record, in one write."""
         data = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
@@ -123,9 +111,10 @@ def question(instruction: str, input: str | None, replaces: int = 0) -> dict[str
     return record | ({"replaces": replaces} if replaces else {})
 
 
-def turn(turn: Turn) -> dict[str, Any]:
-    """Return the record of a turn."""
-    return {"type": "turn", **turn.to_json()}
+def turn(turn: Turn, sampling: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the record of a turn, and how it was sampled: its chain's end may not be written."""
+    record = {"type": "turn", **turn.to_json()}
+    return record | ({"sampling": dict(sampling)} if sampling else {})
 
 
 def chain(chain: Chain) -> dict[str, Any]:
@@ -152,6 +141,16 @@ def accept(id: TurnId) -> dict[str, Any]:
 def undo(count: int) -> dict[str, Any]:
     """Return the record that the last ``count`` questions were dropped."""
     return {"type": "undo", "count": count}
+
+
+def copied(chains: Sequence[Chain]) -> Iterator[dict[str, Any]]:
+    """Yield the records of chains that were written elsewhere."""
+    for each in chains:
+        yield question(each.instruction, each.input)
+        yield from map(turn, each.turns)
+        yield chain(each)
+        if each.accepted is not None:
+            yield accept(each.accepted)
 
 
 def setting(key: str, value: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from selfee_cli.errors import NotFoundError, UsageError
+from selfee_cli.paths import expanded
 
 
 def find(name: str, folder: Path) -> Path:
@@ -15,9 +16,10 @@ def find(name: str, folder: Path) -> Path:
         NotFoundError: there is none.
         UsageError: there are several.
     """
-    path = Path(name).expanduser()
-    if path.suffix and path.is_file():
-        return path
+    with suppress(NotFoundError, OSError, ValueError):  # what cannot be a path may be an id
+        path = expanded(Path(name))
+        if path.suffix and path.is_file():
+            return path
     matches = [each for each in newest(folder) if name and each.stem.startswith(name)]
     exact = [each for each in matches if each.stem == name]
     if not matches:

@@ -13,18 +13,23 @@ _SET, _RESUMED = "/set", "session"
 
 def set_values(settings: Settings) -> dict[str, str]:
     """Return those that a reader set, in this run or before, as they are written."""
-    return {
-        name: written(value)
-        for name, value, source in settings.items()
-        if source in (_SET, _RESUMED)
-    }
+    return set_now(settings) | _from(settings, _RESUMED)
+
+
+def set_now(settings: Settings) -> dict[str, str]:
+    """Return those that a reader set in this run, as they are written."""
+    return _from(settings, _SET)
+
+
+def _from(settings: Settings, wanted: str) -> dict[str, str]:
+    return {name: written(value) for name, value, source in settings.items() if source == wanted}
 
 
 def resume(settings: Settings, values: Mapping[str, str]) -> list[str]:
-    """Let the ``values`` that a session had hold, and no longer those of another session.
+    """Let the ``values`` that a session had hold, and no longer those that another one had.
 
-    A flag of this command line is stronger. Returns what is wrong with values that are passed
-    over, as those of a later version are.
+    A flag of this command line is stronger; what was set in this run holds where it had none.
+    Returns what is wrong with values that are passed over, as those of a later version are.
     """
     others = {key: "default" for key, _, source in settings.items() if source == _RESUMED}
     given = {key for key, _, source in settings.items() if source.startswith("--")}

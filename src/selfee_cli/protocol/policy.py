@@ -34,5 +34,7 @@ class RevisionPolicy:
         return id.index < self.minimum
 
     def is_last(self, id: TurnId) -> bool:
-        """Whether nothing may follow ``id``: it is the last revision allowed."""
-        return id.kind is not TurnKind.FEEDBACK and id.index == self.maximum
+        """Whether nothing may follow ``id``: it is the last revision allowed, or beyond it."""
+        if self.maximum is None or id.kind is TurnKind.FEEDBACK:
+            return False
+        return id.index >= self.maximum

@@ -35,10 +35,15 @@ def not_computed(failure: RuntimeError) -> SelfeeError:
     return error.with_traceback(failure.__traceback__)
 
 
-def no_answer(reason: StopReason | None) -> SelfeeError:
+def withdrawn(*, replaces: bool) -> str:
+    """Return what becomes of a question of which nothing is complete."""
+    return "the earlier answer stands" if replaces else "the question is withdrawn"
+
+
+def no_answer(reason: StopReason | None, *, replaces: bool) -> SelfeeError:
     """Return what is wrong where there was no room for a whole answer."""
     if reason is StopReason.MAX_NEW_TOKENS:
         what, hint = "max-new-tokens cut the answer off", "/set max-new-tokens none"
     else:
         what, hint = "the context is full", "/clear begins anew, /undo drops the last question"
-    return SelfeeError(f"{what}, none is complete: the question is withdrawn", hint=hint)
+    return SelfeeError(f"{what}, none is complete: {withdrawn(replaces=replaces)}", hint=hint)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selfee_cli.chat.conversation import (
     Conversation,
@@ -75,6 +75,8 @@ class ChainWriter:
         self._fold = fold
         self.live: tuple[ChainRenderer, ChainKeys] | None = None
         """What renders the chain that is being written, and the keys that steer it."""
+        self.limits_set = False
+        """Whether it was set since the last chain how many revisions there must and may be."""
 
     def ask(
         self,
@@ -84,14 +86,15 @@ class ChainWriter:
         input: str | None,
         replaces: int = 0,
         seed: int | None = None,
+        limits: tuple[int, int | None] | None = None,
     ) -> Outcome:
-        """Ask ``question`` in place of the last ``replaces``.
+        """Ask ``question`` in place of the last ``replaces``; ``limits`` None: as the settings say.
 
         Raises:
             SelfeeError: the model could not be loaded.
             KeyboardInterrupt: the user would not wait for it.
         """
-        session, options = self._session(), self._options(seed)
+        session, options = self._session(), self._options(seed, limits)
         talk.begin(question, input, replaces=replaces)
         session.history = talk.history(less=1)
         self._journal.question(question, input, replaces)
@@ -105,6 +108,7 @@ class ChainWriter:
                 cancelled=keys.cancelled,
                 finishing=keys.finishing,
             ),
+            replaces=bool(replaces),
         )
 
     def extend(self, talk: Conversation, extension: Extension) -> Outcome:
@@ -118,7 +122,9 @@ class ChainWriter:
         seed = chain.sampling.get("seed")
         if seed is not None and extension.new_seed:
             seed += 1
-        options = self._options(seed, self._revisions(extension, chain))
+        count = extension.revisions
+        limits = self.limits(chain) if count is None else (count, count)
+        options = self._options(seed, limits)
         session.history = talk.history(less=1)
         outcome = self._write(
             talk,
@@ -149,22 +155,22 @@ class ChainWriter:
 
     # -- options -----------------------------------------------------------------------------
 
-    def _revisions(self, extension: Extension, chain: Chain) -> tuple[int, int | None] | None:
-        """Return how many revisions there must and may be; None: as the settings say."""
-        if extension.revisions is not None:
-            return extension.revisions, extension.revisions
-        least = chain.sampling.get("min_revisions") or 0
-        if least > self._settings.get("min-revisions"):  # it was to have more when it was stopped
-            return least, chain.sampling.get("max_revisions")
-        return None
+    def limits(self, chain: Chain) -> tuple[int, int | None]:
+        """Return how many revisions a chain that goes on must and may have.
 
-    def _options(
-        self, seed: int | None, revisions: tuple[int, int | None] | None = None
-    ) -> AskOptions:
+        As it was to have when it was stopped, where that is more than the settings ask for, and
+        they were not set since.
+        """
+        least, get = chain.sampling.get("min_revisions") or 0, self._settings.get
+        if least > get("min-revisions") and not self.limits_set:
+            return least, chain.sampling.get("max_revisions")
+        return get("min-revisions"), get("max-revisions")
+
+    def _options(self, seed: int | None, limits: tuple[int, int | None] | None) -> AskOptions:
         from selfee_cli.engine.options import AskOptions
 
         get = self._settings.get
-        least, most = revisions or (get("min-revisions"), get("max-revisions"))
+        least, most = limits or (get("min-revisions"), get("max-revisions"))
         return AskOptions.make(
             min_revisions=least,
             max_revisions=most,
@@ -186,9 +192,11 @@ class ChainWriter:
         *,
         previous: str = "",
         supplied: tuple[Turn, ...] = (),
+        replaces: bool = False,
     ) -> Outcome:
         renderer = self._renderer(previous)
         ended = cut_off(options, self._session().model.to_json())
+        sampling = ended.sampling
         begun = not talk.last.turns
         error: SelfeeError | None = None
         with ChainKeys(self._fold) as keys:
@@ -199,7 +207,7 @@ class ChainWriter:
                     if isinstance(event, ChainEnded):
                         ended = event.chain
                     else:
-                        self._take(talk, event, renderer)
+                        self._take(talk, event, renderer, sampling)
             except BrokenPipeError:
                 raise
             except FAILURES as failure:
@@ -212,7 +220,7 @@ class ChainWriter:
         if kept and error is None:
             self._conclude(talk, renderer)
         elif error is None and ended.stop_reason is not StopReason.INTERRUPTED:
-            error = no_answer(ended.stop_reason)
+            error = no_answer(ended.stop_reason, replaces=replaces)
         return Outcome(kept=kept, keys=keys, error=error)
 
     def _renderer(self, previous: str) -> ChainRenderer:
@@ -223,15 +231,22 @@ class ChainWriter:
         view = self._settings.get("feedback")
         return ChainRenderer(self._screen.chain, self._screen.style, show, view, previous)
 
-    def _take(self, talk: Conversation, event: Event, renderer: ChainRenderer) -> None:
+    def _take(
+        self,
+        talk: Conversation,
+        event: Event,
+        renderer: ChainRenderer,
+        sampling: Mapping[str, Any],
+    ) -> None:
         renderer.handle(event)
         if isinstance(event, TurnEnded):
             talk.add(event.turn)
-            self._journal.turn(event.turn)
+            self._journal.turn(event.turn, sampling)
         elif isinstance(event, HistoryDropped):
             talk.forget(event.exchanges)
 
     def _end(self, talk: Conversation, ended: Chain) -> bool:
+        self.limits_set = False
         kept = talk.end(ended)
         if kept:
             self._journal.chain(talk.last)

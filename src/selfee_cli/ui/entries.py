@@ -39,7 +39,7 @@ class ScriptEntries:
     """Standard input that is no terminal: an entry a line, or several between fences."""
 
     def __init__(self) -> None:
-        self._blocks = _blocks(iter(_read_line, None))
+        self._blocks = _blocks(_without_mark(iter(_read_line, None)))
 
     def next(self, beginning: str = "") -> str | None:
         """Return the next line or block; a beginning is what a script cannot edit."""
@@ -59,15 +59,21 @@ class PlainEntries:
         self._prompt = PROMPT
 
     def next(self, beginning: str = "") -> str | None:
-        """Return the next line or block, added to the ``beginning``."""
-        self._prompt = PROMPT + printable(beginning).replace("\n", f"\n{CONTINUATION}")
+        """Return the next line or block, added to the ``beginning``, which may have fences."""
+        stands = "\n".join(line for line in beginning.split("\n") if line.strip() != FENCE)
         try:
             with interrupts(raised=True):
-                block = next(_blocks(iter(self._line, None)), None)
+                block = self._block(stands)
+                while block is None and stands and sys.stdin.isatty():  # the line is not empty
+                    block = self._block(stands)
         except KeyboardInterrupt:
             self._screen.write("\n")
             raise Cleared(beginning) from None
-        return None if block is None else beginning + block
+        return None if block is None else stands + block
+
+    def _block(self, stands: str) -> str | None:
+        self._prompt = PROMPT + printable(stands).replace("\n", f"\n{CONTINUATION}")
+        return next(_blocks(iter(self._line, None)), None)
 
     def _line(self) -> str | None:
         self._screen.write(self._prompt)
@@ -84,6 +90,13 @@ class PlainEntries:
 def _read_line() -> str | None:
     raw = sys.stdin.buffer.readline()
     return raw.decode("utf-8", "replace").rstrip("\r\n") if raw else None
+
+
+def _without_mark(lines: Iterator[str]) -> Iterator[str]:
+    """Yield the lines without the byte order mark that some editors begin a file with."""
+    for first in lines:
+        yield first.removeprefix("\ufeff")
+        yield from lines
 
 
 def _blocks(lines: Iterator[str]) -> Iterator[str]:

@@ -18,12 +18,14 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
+from selfee_cli.chat.command_table import resolve
+from selfee_cli.errors import UsageError
+
 LEAVE_WITHIN = 2.0  # seconds between two presses of Ctrl-C
 _ESCAPE_ALONE = 0.05  # seconds; the bytes of a key's sequence come together
 _REST_OF_PASTE = 0.1  # seconds; a terminal hands over a long paste in parts
 _ESCAPE, _FOLD = "\x1b", "\x0f"
 _ERASE, _KILL = ("\x7f", "\x08"), "\x15"
-_STOP = "/stop"
 
 
 class ChainKeys:
@@ -86,7 +88,7 @@ class ChainKeys:
             self.typed = ""
         elif key in "\r\n":
             before, _, line = self.typed.rpartition("\n")
-            if line.strip() == _STOP:
+            if _is_stop(line.strip()):
                 self.typed, self._finish = before, True
             else:
                 self.typed += "\n"
@@ -114,6 +116,13 @@ class ChainKeys:
                 self.take(key)
             self._terminal.restore()
         signal.signal(signal.SIGINT, self._previous)
+
+
+def _is_stop(line: str) -> bool:
+    """Whether a line is the command to stop: any other waits."""
+    with suppress(UsageError):
+        return line.startswith("/") and resolve(line).name == "stop"
+    return False
 
 
 class KeyReader:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from selfee_cli.chat import session_reader, session_settings
 from selfee_cli.chat.command_table import escaped
-from selfee_cli.chat.conversation import Conversation, Extension
+from selfee_cli.chat.conversation import LIMITS, Conversation, Extension
 from selfee_cli.chat.journal import Beginning, Journal
 from selfee_cli.errors import FAILURES, SelfeeError, explained
 from selfee_cli.protocol.text import well_formed
 from selfee_cli.settings import Settings
 from selfee_cli.ui import error_log
+from selfee_cli.ui.chain_ends import withdrawn
 from selfee_cli.ui.chain_writer import ChainWriter, Outcome
 from selfee_cli.ui.console import Console, printable
 from selfee_cli.ui.entries import (
@@ -220,15 +221,15 @@ class Repl:
         question = question.strip("\n")
         input = self.talk.last.input if edits and self.input is None else self.input
         outcome = self.writer.ask(self.talk, question, input=input, replaces=int(edits))
-        self._after(outcome)
+        self._after(outcome, replaces=edits)
         if outcome.kept:
             self.input = None
             return
         self.beginning = _joined(escaped(question), self.beginning)
         self.editing = edits
 
-    def ask_again(self) -> None:
-        """Ask the last question again, with the next seed.
+    def ask_again(self, *, anew: bool = True) -> None:
+        """Ask the last question again, with the next seed; where not ``anew``, as it was asked.
 
         Raises:
             SelfeeError: the model could not be loaded.
@@ -240,9 +241,10 @@ class Repl:
             chain.instruction,
             input=chain.input,
             replaces=1,
-            seed=None if seed is None else seed + 1,
+            seed=None if seed is None else seed + anew,
+            limits=None if anew else self.writer.limits(chain),
         )
-        self._after(outcome)
+        self._after(outcome, replaces=True)
 
     def extend(self, extension: Extension) -> None:
         """Let the last chain go on.
@@ -252,14 +254,14 @@ class Repl:
         """
         self._after(self.writer.extend(self.talk, extension))
 
-    def _after(self, outcome: Outcome) -> None:
+    def _after(self, outcome: Outcome, *, replaces: bool = False) -> None:
         keys = outcome.keys
         self.beginning = (self.beginning + keys.typed).strip("\n")
         self._stopped = keys.last_press
         if outcome.error is not None:
             self._fail(outcome.error)
         elif not outcome.kept:
-            self.console.say("stopped; nothing was complete: the question is withdrawn")
+            self.console.say(f"stopped; nothing was complete: {withdrawn(replaces=replaces)}")
         if keys.leave or (keys.stopped and self.setup.mode is Mode.SCRIPT):
             self._leave_with(130)
 
@@ -275,6 +277,9 @@ class Repl:
         self.journal.resume(path, saved, self.console.say)
         self.talk = saved.conversation
         wrong = session_settings.resume(self.settings, saved.settings)
+        carried = session_settings.set_now(self.settings)
+        self.journal.carry(carried)
+        self.writer.limits_set = saved.limits_set or not carried.keys().isdisjoint(LIMITS)
         self.apply_settings()
         for notice in (*wrong, *saved.notices(self.settings.get("model"))):
             self.console.say(f"{path.stem}: {notice}")

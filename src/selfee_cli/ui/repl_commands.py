@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from selfee_cli.chat import session_file, session_folder, transcript
 from selfee_cli.chat.command_table import escaped, resolve, words
-from selfee_cli.chat.conversation import Conversation
-from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
+from selfee_cli.chat.conversation import LIMITS, Conversation
+from selfee_cli.errors import SelfeeError, UsageError
+from selfee_cli.paths import expanded, read_text
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.protocol.records import replay
 from selfee_cli.settings import written
@@ -97,7 +98,7 @@ class Commands:
     def _save(self, name: str) -> None:
         repl = self._repl
         id = repl.journal.id or session_file.new_id()
-        path = Path(name or f"{id}.md").expanduser()
+        path = _path(name or f"{id}.md")
         transcript.save(path, repl.talk.chains, f"selfee {id}")
         self._console.say(f"written to {path}")
 
@@ -114,6 +115,7 @@ class Commands:
             self._lines([f"{written(settings.get(name))} ({settings.source(name)})"])
             return
         settings.set(name, value.strip())
+        self._repl.writer.limits_set |= name in LIMITS
         self._repl.apply_settings()
         self._repl.journal.set(name, value.strip())
 
@@ -154,15 +156,30 @@ class Commands:
         index = _number(text)
         if text and index is None:
             raise UsageError(f"which turn is {text}?", hint="0 is the answer, K revision K")
+        self._before_record()
         turn = repl.talk.accept(index)
         repl.journal.accept(turn)
         self._console.say(f"{turn.id.title} is the answer")
+
+    def _before_record(self) -> None:
+        """Wait for the model where the next record makes the file, in which it stands.
+
+        Raises:
+            KeyboardInterrupt: the user would not wait; so nothing may have changed yet.
+        """
+        if self._repl.talk.chains and self._repl.journal.awaits_file:
+            self._repl.session()
 
     def _stop(self, _: str) -> None:
         raise UsageError("nothing to stop", hint="typed while a chain runs, it ends with its turn")
 
     def _continue(self, _: str) -> None:
-        self._repl.extend(self._repl.talk.resume(self._repl.settings.get("min-revisions")))
+        repl = self._repl
+        extension = repl.talk.resume(*repl.writer.limits(repl.talk.last))
+        if extension.turns:
+            repl.extend(extension)
+        else:
+            repl.ask_again(anew=False)
 
     def _regenerate(self, _: str) -> None:
         if self._repl.talk.chains and not self._repl.settings.get("temperature"):
@@ -175,6 +192,7 @@ class Commands:
         count = _number(text) if text else 1
         if count is None or count < 1:
             raise UsageError(f"undo how many, {text}?", hint="/undo 2")
+        self._before_record()
         count = self._repl.talk.undo(count)
         self._repl.journal.undo(count)
         left = len(self._repl.talk.chains)
@@ -199,13 +217,8 @@ class Commands:
             repl.input = None
             self._console.say("the next question is about no text")
             return
-        path = Path(name).expanduser()
-        try:
-            text = path.read_text("utf-8")
-        except FileNotFoundError as error:
-            raise NotFoundError(f"no file {path}") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise SelfeeError(f"cannot read {path} as UTF-8 text: {error}") from error
+        path = _path(name)
+        text = read_text(path)
         if not text.strip():
             raise SelfeeError(f"{path} is empty")
         repl.input = text
@@ -255,7 +268,8 @@ class Commands:
         if text and index is None:
             raise UsageError(f"which turn is {text}?", hint="0 is the answer, K revision K")
         turn = talk.last.final_turn if index is None else talk.candidate(index)
-        has_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        is_plain = self._repl.setup.mode is Mode.PLAIN or os.environ.get("TERM") == "dumb"
+        has_terminal = sys.stdout.isatty() and not is_plain
         terminal = self._console.write if has_terminal else None
         where = copy(turn.text.strip(), terminal)
         self._console.say(f"{turn.id.title} is in the {where}")
@@ -263,6 +277,18 @@ class Commands:
     def _lines(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._repl.screen.output(line + "\n")
+
+
+def _path(name: str) -> Path:
+    """Return the path that a reader named.
+
+    Raises:
+        NotFoundError: it is in a home directory that nobody knows.
+        UsageError: no file can have that name.
+    """
+    if "\0" in name:
+        raise UsageError("a file's name holds no NUL", hint="write it without")
+    return expanded(Path(name))
 
 
 def _number(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""How much of a chain is shown. Apart from the renderer, for commands' flags to name."""
+"""How much of a chain is shown; a module of its own, so that flags name it without the renderer."""
 
 from __future__ import annotations
 
