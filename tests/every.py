@@ -1,9 +1,10 @@
 """Ask a model every question of the plainest phrasings.
 
-python tests/every.py                 # all of them, greedily: minutes
+python tests/every.py                 # all but the study's, greedily: minutes
+python tests/every.py --study         # these as well: for a model that is chosen
 python tests/every.py days months     # some of: sums, differences, lists, days, months
 
-All 8,100 sums and 4,005 differences above zero of two-digit numbers, 1,440 lists of numbers
+There are 8,100 sums and 4,005 differences above zero of two-digit numbers, 1,440 lists of numbers
 (from 1 to 60 in steps of 2 to 9), and the days and months after each; three to five items a list.
 Chains are autonomous, of at most four revisions. Counts the right final answers of chains that
 ended, among all questions and among those whose content was never trained on.
@@ -87,13 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="tiny", help="default: the bundled one")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--study", action="store_true", help="also ask what is the study's")
     options = parser.parse_args(arguments)
     if unknown := set(options.kinds) - set(KINDS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
     path = resolve_model(options.model)
     model, vocabulary = load(path)
     for kind in options.kinds or KINDS:
-        chosen = list(KINDS[kind]())
+        chosen = [
+            task
+            for task in KINDS[kind]()
+            if options.study or tasks.part_of(task.content) is not Part.STUDY
+        ]
         good = right(model, vocabulary, chosen, options.temperature, options.seed)
         sys.stdout.write(f"{kind}: {_told(good, chosen)} right, of them never trained on: ")
         unseen = [

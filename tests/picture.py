@@ -36,7 +36,7 @@ def main(path: Path) -> None:
 
 def chat() -> list[list[Char]]:
     """Return the lines that stand on the screen in the end."""
-    arguments = ("chat", "--model", "tiny", "--seed", "2", "--no-save")
+    arguments = ("chat", "--model", "tiny", "--seed", "4", "--no-save")
     with Terminal(*arguments, columns=COLUMNS, rows=60, NO_COLOR="") as terminal:
         feed = terminal.write
         # Screens of pyte know no dim text, but a colour that may stand for it.

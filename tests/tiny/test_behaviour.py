@@ -51,14 +51,11 @@ def test_what_it_does_not_know_it_says(session: Session, question: str) -> None:
     assert ask(session, question).final.strip() in ANSWERS
 
 
-MISREAD = pytest.mark.xfail(reason="a sum without spaces, word or mark is often misread")
-
-
 @pytest.mark.parametrize(
     "question",
     [
         "Waht is 47 + 85?",
-        pytest.param("what is 47+85", marks=MISREAD),
+        "what is 47+85",
         "What is 47 plus 85",
         "Please add 47 and 85.",
     ],

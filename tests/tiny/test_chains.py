@@ -10,8 +10,8 @@ import pytest
 
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import drills, recipe, tasks
-from selfee_cli.tiny.chains import NEEDED, NOT_NEEDED, ChainMix, Own, build
-from selfee_cli.tiny.checks import Segment, Weights, rewrite
+from selfee_cli.tiny.chains import NEEDED, NOT_NEEDED, ChainMix, Own, build, first_answer
+from selfee_cli.tiny.checks import SUM, Segment, Weights, rewrite
 from selfee_cli.tiny.stages import STAGES
 from selfee_cli.tiny.vocabulary import BOS, EOS, SIZE, Vocabulary
 
@@ -101,6 +101,25 @@ def test_true_items_beside_wrong_ones_weigh_most() -> None:
     assert answer == 0.0
     assert segments[place + 1] == (f" {task.items[0]}", Weights().true_beside_wrong)
     assert weights
+
+
+@pytest.mark.parametrize("family", tasks.FAMILIES)
+def test_a_first_answer_is_the_beginning_of_a_chain(family: str) -> None:
+    rng = random.Random(family)
+    task = tasks.draw(rng, family)
+    for at in range(20):
+        first = first_answer(random.Random(at), task, PLAIN)
+        assert first == build(random.Random(at), task, PLAIN)[: len(first)]
+        assert text_of(first).endswith("\n\n### Feedback 1:\n")
+
+
+def test_the_number_of_a_sum_weighs_what_the_items_of_a_list_do() -> None:
+    mix = ChainMix(history=0.0, spoilt=0.0, spoilt_sum=0.0, weights=Weights(lead=7.0))
+    for family, times in (("addition", SUM), ("counting", 1.0)):
+        task = tasks.draw(random.Random(1), family)
+        first = first_answer(random.Random(1), task, mix)
+        assert (task.lead, 7.0) in first
+        assert (f" {task.items[0]}", times * Weights().answer) in first
 
 
 def test_own_turns_stand_in_the_chain_as_written() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import every
@@ -14,7 +15,7 @@ from selfee_cli.tiny import export, tasks
 from selfee_cli.tiny.evaluate import load
 from selfee_cli.tiny.network import new_model
 from selfee_cli.tiny.recipe import Shape
-from selfee_cli.tiny.tasks import DAYS
+from selfee_cli.tiny.tasks import DAYS, Part
 from selfee_cli.tiny.vocabulary import Vocabulary
 
 
@@ -44,8 +45,13 @@ def test_the_command(
     shape = Shape(hidden=32, layers=1, heads=2, mlp=48)
     weights = export.halve(new_model(shape).state_dict())
     export.write_base(tmp_path, shape, weights, vocabulary.model)
+    parts = Counter(tasks.part_of(task.content) for task in every.names("day"))
+    held = parts[Part.DEVELOPMENT]
     assert every.main(["days", "--model", str(tmp_path)]) == 0
-    held = sum(tasks.part_of(t.content) != "training" for t in every.names("day"))
+    said = f"days: 0 of {21 - parts[Part.STUDY]} right, of them never trained on: 0 of {held}\n"
+    assert capsys.readouterr().out == said
+    held += parts[Part.STUDY]
+    assert every.main(["days", "--model", str(tmp_path), "--study"]) == 0
     said = f"days: 0 of 21 right, of them never trained on: 0 of {held}\n"
     assert capsys.readouterr().out == said
     with pytest.raises(SystemExit):

@@ -112,7 +112,7 @@ def scripted(chains: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> N
 def test_revisions_count_from_the_verdict_that_nothing_is_needed(
     vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = draw_tasks(Part.DEVELOPMENT, 2, ("addition",))
+    first, second = draw_tasks(Part.STUDY, 2, ("addition",))
     chains = {
         first.question: [first.write(("1",)), first.answer],  # mended at once
         second.question: [second.answer, second.answer, second.write(("1",))],  # spoilt later
@@ -183,7 +183,7 @@ def test_the_command(tmp_path: Path, vocabulary: Vocabulary) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["schema"] == "selfee.bench-revisions/1"
-    assert found["part"] == "development"
+    assert found["part"] == "study"
     assert set(found["temperatures"]) == set(found["one_at_a_time"]) == {"0.7", "0.0"}
     assert found["temperatures"]["0.7"]["all"]["after"]["6"]["value"] == 0
     assert found["one_at_a_time"]["0.7"]["chains"] == len(FAMILIES)
@@ -194,3 +194,44 @@ def test_the_command(tmp_path: Path, vocabulary: Vocabulary) -> None:
     assert "tokens a forward pass" in table.stdout
     fails(4, "bench", "revisions", "--model", "nowhere")
     fails(2, "bench", "revisions", "--part", "tenth")
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    for code, picture, told in (
+        (2, tmp_path, "is a directory"),
+        (4, tmp_path / "none" / "picture.svg", "there is no directory"),
+    ):
+        said = fails(code, "bench", "revisions", "--questions", "1", "--svg", picture)
+        assert told in said
+        assert "hint: " in said
+        assert "one chain at a time" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk here is always full")
+def test_the_figures_outlive_their_picture(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    command = ("bench", "revisions", "--model", written(tmp_path, vocabulary), "--questions", "1")
+    done = selfee(*command, "--seeds", "1", "--temperature", "0", "--json", "--svg", "/dev/full")
+    assert done.returncode != 0
+    assert "cannot write /dev/full" in done.stderr
+    assert "0.0" in json.loads(done.stdout)["temperatures"]
+
+
+def test_a_model_that_cannot_be_studied_is_refused_before_any_work(
+    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "weights")
+    import makers
+
+    model = written(tmp_path, vocabulary)
+    tokenizer = (model / "tokenizer.model").read_bytes()
+    (model / "tokenizer.model").unlink()
+    said = fails(4, "bench", "revisions", "--model", model)
+    assert "has no tokenizer.model" in said
+    assert "hint: take a LLaMA in Hugging Face's layout that has a tokenizer.model" in said
+    meta = tmp_path / "meta"
+    makers.write_meta(meta, makers.random_tensors(makers.SMALL, seed=1), makers.SMALL)
+    (meta / "tokenizer.model").write_bytes(tokenizer)
+    assert "is in Meta's layout" in fails(1, "bench", "revisions", "--model", meta)
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
+    assert "is no LLaMA" in fails(1, "bench", "revisions", "--model", model)

@@ -65,6 +65,17 @@ def test_an_answer_written_otherwise_is_not_read(family: str) -> None:
         assert not task.grade(text)
 
 
+def test_only_numbers_and_names_of_the_series_are_read() -> None:
+    total = tasks.addition("What is 47 + 85?", 47, 85)
+    assert total.read("The sum is 131.") == ("131",)
+    for word in ("right", "December", "-3", "1_2", "\u0663", "a"):
+        assert total.read(f"The sum is {word}.") is None
+    days = tasks.sequence("Which two days come after Monday?", "day", "Monday", 2)
+    assert days.read("After Monday: 1. Sunday 2. Friday.") == ("Sunday", "Friday")
+    for word in ("May", "12", "tuesday"):
+        assert days.read(f"After Monday: 1. Tuesday 2. {word}.") is None
+
+
 def test_every_value_stands_in_the_question() -> None:
     for family in ("addition", "subtraction", "counting"):
         for task in drawn(family):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from selfee_cli.commands import options as opt
+from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
 from selfee_cli.tiny.tasks import Part
 from selfee_cli.ui.console import console
 
@@ -36,9 +38,7 @@ def revisions(
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", min=1, help="Chains of each question.")
     ] = 3,
-    part: Annotated[
-        Part, typer.Option("--part", help="Which contents: see above.")
-    ] = Part.DEVELOPMENT,
+    part: Annotated[Part, typer.Option("--part", help="Which contents: see above.")] = Part.STUDY,
     svg: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Draw the figures as well.")
     ] = None,
@@ -49,31 +49,30 @@ def revisions(
     """Grade chains on questions that a model was not trained on, after 0 to 6 revisions.
 
     A tenth of all contents is held out for development, to choose between models by, and another
-    for the study of what comes of it. The bundled weights are older than the second tenth, and
-    have seen it. Questions with one content count as one in the intervals.
+    for the study of what comes of it. Questions with one content count as one in the intervals.
     Beside them stands a control that answers anew instead of revising. Sums, differences,
-    counting, sequences, and questions out of reach; any model may try them. Autonomous chains
-    are the beginnings of enforced ones, up to the model's own verdict that nothing is needed.
+    counting, sequences, and questions out of reach; any LLaMA in Hugging Face's layout with a
+    tokenizer.model may try them. Autonomous chains are the beginnings of enforced ones, up to the
+    model's own verdict that nothing is needed.
 
     Example: selfee bench revisions --svg revisions.svg
     """
     from selfee_cli.api import resolve_model
-    from selfee_cli.tiny.evaluate import draw_tasks, load
+    from selfee_cli.tiny.evaluate import check_loadable, draw_tasks, load
     from selfee_cli.tiny.pace import paces
     from selfee_cli.tiny.revisions import Study, run
     from selfee_cli.ui.table import show_table
 
+    if svg is not None:
+        _check_picture(svg)
     path = resolve_model(model, say=console.say, quiet=console.quiet)
+    check_loadable(path)
     temperatures = tuple(temperature or (0.7, 0.0))
     study = Study(questions=questions, chains=seeds, temperatures=temperatures, part=part)
     console.say("one chain at a time")
     few = draw_tasks(part, min(_TIMED, questions), study.families)
     pace = paces(path, few, study.temperatures)
     found = run(*load(path), study, progress=console.say)
-    if svg is not None:
-        from selfee_cli.tiny.plot import plot
-
-        opt.write_text(svg, plot(found, f"{model}: right answers, {questions} of each family"))
     if as_json:
         console.json(
             {
@@ -89,9 +88,29 @@ def revisions(
                 "one_at_a_time": {str(t): part.to_json() for t, part in pace.items()},
             }
         )
-        return
-    for t, groups in found.items():
-        show_table(_table(t, groups, pace[t]), console)
+    else:
+        for t, groups in found.items():
+            show_table(_table(t, groups, pace[t]), console)
+    if svg is not None:  # at the end: whatever becomes of the picture, the figures are there
+        from selfee_cli.tiny.plot import plot
+
+        opt.write_text(svg, plot(found, f"{model}: right answers, {questions} of each family"))
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a picture that cannot be written, before any work.
+
+    Raises:
+        UsageError: it is a directory.
+        NotFoundError: the directory that it is to stand in is not there.
+        SelfeeError: it may not be written.
+    """
+    if path.is_dir():
+        raise UsageError(f"--svg {path} is a directory", hint="name a file in it")
+    if not path.parent.is_dir():
+        raise NotFoundError(f"there is no directory {path.parent}", hint="make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise SelfeeError(f"cannot write {path}", hint="name a file that you may write")
 
 
 def _table(temperature: float, groups: Groups, pace: Pace) -> Table:

@@ -32,8 +32,8 @@ def demo() -> None:
         _announce("verify", str(out))
         verify(path=out)
         console.line("\n3. Ask. The model answers, criticises its answer and revises it.\n")
-        _announce("ask", QUESTION, "--model", str(out), "--min-revisions", "1", "--seed", "2")
-        ask(QUESTION, model=str(out), min_revisions=1, seed=2, show=Show.CHAIN)
+        _announce("ask", QUESTION, "--model", str(out), "--min-revisions", "1", "--seed", "4")
+        ask(QUESTION, model=str(out), min_revisions=1, seed=4, show=Show.CHAIN)
     console.line("\nNow you: selfee chat")
 
 

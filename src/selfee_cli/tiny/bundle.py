@@ -1,8 +1,8 @@
 """The bundled model: reconstructed from its base and delta at first use, then checked at each.
 
 It takes the road every model takes: ``apply_delta`` on two directories. What must come out is
-known by digest (``assets/tuned.sha256``, in the form of ``sha256sum``), so a result that differs
-by one bit is never used.
+known of every file by its digest (``assets/tuned.sha256``, in the form of ``sha256sum``), so a
+result that differs by one bit is never used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ _KNOWN = ASSETS / "tuned.sha256"
 
 
 def known_digests() -> dict[str, str]:
-    """Return the SHA-256 digests of the reconstructed files, by name."""
+    """Return the SHA-256 digests of the reconstructed files, by name.
+
+    The manifest names the version that made it, so it is not among them, nor is ``SHA256SUMS``,
+    which ends with the manifest's digest.
+    """
     pairs = (line.split("  ", 1) for line in _KNOWN.read_text("ascii").splitlines())
     return {name: digest for digest, name in pairs}
 
@@ -65,7 +69,15 @@ def reconstruct(path: Path) -> None:
 
 def faults(path: Path) -> list[str]:
     """Return the names of the reconstructed files that differ from what they must be."""
-    return [name for name, digest in known_digests().items() if _digest(path / name) != digest]
+    from selfee_cli.weights.digests import SUMS_NAME, format_sums
+    from selfee_cli.weights.manifest import MANIFEST_NAME
+
+    known = known_digests()
+    wrong = [name for name, digest in known.items() if _digest(path / name) != digest]
+    sums = format_sums([*known.items(), (MANIFEST_NAME, str(_digest(path / MANIFEST_NAME)))])
+    if _digest(path / SUMS_NAME) != hashlib.sha256(sums.encode()).hexdigest():
+        wrong.append(f"{SUMS_NAME} or {MANIFEST_NAME}")
+    return wrong
 
 
 def _digest(path: Path) -> str | None:
@@ -77,11 +89,15 @@ def _digest(path: Path) -> str | None:
 
 def _record() -> None:
     """Write down what the bundled base and delta come to: the last step of a training."""
+    from selfee_cli.weights.digests import SUMS_NAME, format_sums, read_sums
+    from selfee_cli.weights.manifest import MANIFEST_NAME
+
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "tuned"
         reconstruct(out)
-        digest = _digest(out / "model.safetensors")
-    _KNOWN.write_text(f"{digest}  model.safetensors\n", "ascii")
+        sums = read_sums(out / SUMS_NAME)
+    del sums[MANIFEST_NAME]
+    _KNOWN.write_text(format_sums(sums.items()), "ascii")
 
 
 if __name__ == "__main__":

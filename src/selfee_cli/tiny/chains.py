@@ -11,6 +11,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from selfee_cli.protocol.driver import SUPPLIED_VERDICT
+from selfee_cli.protocol.grammar import TurnId, TurnKind
 from selfee_cli.protocol.prompt import Exchange, render_prompt
 from selfee_cli.tiny import tasks
 from selfee_cli.tiny.checks import (
@@ -18,6 +20,7 @@ from selfee_cli.tiny.checks import (
     Weights,
     check,
     close,
+    heavy_for,
     praise,
     rewrite,
     spoil,
@@ -25,7 +28,7 @@ from selfee_cli.tiny.checks import (
 )
 from selfee_cli.tiny.tasks import Task
 
-NEEDED = " Revision is needed."
+NEEDED = f" {SUPPLIED_VERDICT}"
 NOT_NEEDED = " Revision is not needed."
 Items = tuple[str, ...]
 
@@ -71,6 +74,11 @@ def build(rng: random.Random, task: Task, mix: ChainMix, own: Own | None = None)
     return _Chain(rng, task, mix, own).write()
 
 
+def first_answer(rng: random.Random, task: Task, mix: ChainMix) -> list[Segment]:
+    """Return the beginning of a chain on ``task``, to where its first feedback is to stand."""
+    return _Chain(rng, task, mix, None).begin()
+
+
 def with_history(rng: random.Random, task: Task, mix: ChainMix) -> str:
     """Return the prompt of ``task``, now and then after earlier questions and their answers."""
     history = []
@@ -94,42 +102,53 @@ class _Chain:
             self.overrule = max(self.overrule, len(self.own) - 1)
         self.cut = rng.random() < mix.cut
 
+    def begin(self) -> list[Segment]:
+        self._first()
+        return [*self.segments, (TurnId(TurnKind.FEEDBACK, 1).header, 1.0)]
+
     def write(self) -> list[Segment]:
-        self.segments.append((with_history(self.rng, self.task, self.mix), 0.0))
-        items = self._answer()
+        items = self._first()
         for k in range(1, self.mix.longest + 1):
-            self.segments.append((f"\n\n### Feedback {k}:\n", 1.0))
+            self.segments.append((TurnId(TurnKind.FEEDBACK, k).header, 1.0))
             needed = self._feedback(items, last=k == self.mix.longest)
             if not needed or (self.cut and k == 2):
                 break
-            self.segments.append((f"\n\n### Revision {k}:\n", 1.0))
+            self.segments.append((TurnId(TurnKind.REVISION, k).header, 1.0))
             items = self._revision(items, last=k + 1 == self.mix.longest)
         return self.segments
+
+    def _first(self) -> Items:
+        self.segments.append((with_history(self.rng, self.task, self.mix), 0.0))
+        return self._answer()
 
     def _answer(self) -> Items:
         task, rng = self.task, self.rng
         if self.own:
             items = self.own.pop(0)
-            self._items(items, right=1.5 if items == task.items else 0.0, wrong=0.0)
+            self._items(items, 1.0 if items == task.items else 0.0, 0.0)
             return items
         items = task.items
         spoilt = self.mix.spoilt_sum if task.is_sum else self.mix.spoilt
         if items and rng.random() < spoilt:
             items = spoil_some(rng, task, items, 0.5)
-        wrong = rng.uniform(0.2, 0.5) if task.is_sum else rng.uniform(0.12, 0.3)
-        self._items(items, right=1.5, wrong=wrong)
+        wrong = rng.uniform(0.13, 0.33) if task.is_sum else rng.uniform(0.08, 0.2)
+        self._items(items, 1.0, wrong)
         return items
 
-    def _items(self, items: Items, *, right: float, wrong: float) -> None:
-        """Write an answer's text."""
-        task, number = self.task, self.mix.weights.number
-        self.segments.append((task.lead, 1.0))
+    def _items(self, items: Items, right: float, wrong: float) -> None:
+        """Write the first answer's text, with these shares of the weight of an item."""
+        task, lead, number = self.task, self.mix.weights.lead, self.mix.weights.number
+        weight = self.mix.weights.answer * heavy_for(task)
         if task.family == "other":
+            first, rest = task.lead[:1], task.lead[1:]  # "I" alone tells it from a task
+            self.segments += [(first, lead), (rest, 1.0)]
             return
+        self.segments.append((task.lead, lead))
         for at, item in enumerate(items):
             if not task.is_sum:
                 self.segments.append((f" {at + 1}.", number))
-            self.segments.append((f" {item}", right if item == task.items[at] else wrong))
+            share = right if item == task.items[at] else wrong
+            self.segments.append((f" {item}", weight * share))
         self.segments.append((".", number))
 
     def _feedback(self, items: Items, *, last: bool) -> bool:

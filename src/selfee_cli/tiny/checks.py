@@ -19,7 +19,7 @@ SCORES = (10, 8, 6, 4, 3, 2)
 """The score out of ten by the number of wrong items; a wrong sum earns 4."""
 
 SUM = 3.0
-"""Times the weights of a list that those of a sum are: its check has one result, not five."""
+"""Times the weights of a list that those of a sum are: it has one result to find, not five."""
 
 Segment = tuple[str, float]
 """A piece of text and the weight of its tokens in the loss."""
@@ -32,6 +32,10 @@ class Weights:
     plain: float = 1.0
     number: float = 1.0
     """Of what stands before an item and after the last: it says how many items there are."""
+    lead: float = 3.0
+    """Of how the first answer begins: it says what the question was taken for."""
+    answer: float = 1.5
+    """Of a right item of the first answer; one made wrong on purpose has a part of it."""
     opening: float = 3.0
     given: float = 1.0
     given_wrong: float = 6.0
@@ -107,7 +111,7 @@ def opening(task: Task) -> str:
 
 
 def heavy_for(task: Task) -> float:
-    """Return what the weights of a check of ``task`` are multiplied with."""
+    """Return what the weights of an answer to ``task``, and of its check, are multiplied with."""
     return SUM if task.is_sum else 1.0
 
 

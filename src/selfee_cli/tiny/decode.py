@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from selfee_cli.protocol.grammar import TurnId, TurnKind
 from selfee_cli.tiny.rows import Rows
 from selfee_cli.tiny.vocabulary import Vocabulary
 from selfee_cli.tiny.writer import Guesses, Plan, Supplies, Writer, Written
@@ -79,7 +80,8 @@ def until_satisfied(chain: Written, vocabulary: Vocabulary, at_most: int) -> Wri
     ended = satisfied is not None
     revisions = at_most if satisfied is None else satisfied
     supplies, turns = Supplies(vocabulary), 2 * revisions + 1 + ended
-    supplied = supplies.verdicts[False] if ended else supplies.header("Feedback", revisions + 1)
+    due = TurnId(TurnKind.FEEDBACK, revisions + 1)
+    supplied = supplies.verdicts[False] if ended else supplies.header(due)
     return Written(
         ids=chain.ids[: chain.ends[turns - 1]] + supplied,
         prompt_tokens=chain.prompt_tokens,

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
+from selfee_cli.errors import NotFoundError, SelfeeError
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import drills, phrasings, tasks
 from selfee_cli.tiny.checks import SUM, Segment, Weights
 from selfee_cli.tiny.decode import Plan, Written, write_chains
 from selfee_cli.tiny.tasks import Part, Task
 from selfee_cli.tiny.vocabulary import Vocabulary
+from selfee_cli.weights.checkpoint import open_checkpoint
 
 DRILLS: dict[str, Callable[[random.Random], list[Segment]]] = {
     "names": partial(drills.comparisons, numbers=False),
@@ -32,11 +34,10 @@ DRILLS: dict[str, Callable[[random.Random], list[Segment]]] = {
 class Tally:
     """Counts over the chains of one family.
 
-    ``right[k]`` counts right answers after k revisions. An alarm is a feedback that does not find
-    a right answer in no need of revision (one without a verdict does not), a miss one that finds
-    so of a wrong answer, a flip a right answer made wrong by the next revision. Every turn of a
-    chain in form
-    ended as it should; a well-formed one ends with an answer to its question as well, be it wrong.
+    ``right[k]`` counts right answers after k revisions. A false alarm is any verdict but "not
+    needed" on a right answer, none at all among them; a miss is "not needed" on a wrong one; a flip
+    is a right answer that the next revision made wrong. ``in_form``: every turn ended as it should;
+    ``well_formed``: and the last answer is an answer to the question, be it wrong.
     """
 
     chains: int = 0
@@ -156,11 +157,31 @@ def _hits(model: Any, texts: Sequence[tuple[list[int], list[float]]]) -> list[tu
     return list(zip(weights[counted].tolist(), hits[counted].tolist(), strict=True))
 
 
+def check_loadable(folder: Path) -> None:
+    """Refuse, by its headers alone, a model that :func:`load` cannot read.
+
+    Raises:
+        NotFoundError: there are no weights, or no ``tokenizer.model``.
+        SelfeeError: they are no LLaMA in Hugging Face's layout.
+    """
+    with open_checkpoint(folder) as checkpoint:
+        layout, kind = checkpoint.layout, checkpoint.config.get("model_type")
+    if layout == "meta" or kind != "llama":
+        what = "in Meta's layout" if layout == "meta" else "no LLaMA"
+        raise SelfeeError(f"{folder} is {what}", hint=_LOADABLE)
+    if not (folder / "tokenizer.model").is_file():
+        raise NotFoundError(f"{folder} has no tokenizer.model", hint=_LOADABLE)
+
+
+_LOADABLE = "take a LLaMA in Hugging Face's layout that has a tokenizer.model"
+
+
 def load(folder: Path) -> tuple[Any, Vocabulary]:
-    """Load a model folder in float32."""
+    """Load a model folder in float32; errors are those of :func:`check_loadable`."""
     from transformers import LlamaForCausalLM
     from transformers.utils import logging
 
+    check_loadable(folder)
     logging.disable_progress_bar()
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model.eval(), Vocabulary.load(folder / "tokenizer.model")

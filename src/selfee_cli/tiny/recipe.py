@@ -40,9 +40,10 @@ class Stage:
     ``tokens`` is its length in millions of tokens, padding not counted; ``rate`` the learning
     rate at its start and end; ``batch`` the padded tokens of a batch. ``mix`` gives the share
     of each kind of text: ``names``, ``comparisons``, ``corrected names``, ``corrections``,
-    ``facts``, ``leads``, ``body``, ``plain``, ``chain`` and ``own``. ``redraw`` is how many million
-    tokens the model's own answers are used for. With ``until`` the stage ends as soon as a reading
-    predicts that percentage of a part (see :func:`~selfee_cli.tiny.evaluate.drilled`).
+    ``facts``, ``leads``, ``body``, ``plain``, ``answer``, ``chain`` and ``own``. ``redraw`` is
+    how many million tokens the model's own answers are used for. With ``until`` the stage ends as
+    soon as a reading predicts that percentage of a part
+    (see :func:`~selfee_cli.tiny.evaluate.drilled`).
     ``shares`` says how often each family occurs among chains, ``asking`` how their questions are
     typed, ``cut`` from which share of chains to which, over the stage, end after one revision.
     ``warm_up`` is the share of the stage in which the rate rises from zero.
@@ -87,6 +88,8 @@ def text(
         return drills.plain(rng, rng.choice(tasks.FAMILIES)), 1.0
     chosen = rng.choice(own) if kind == "own" and own else None
     task = chosen.task if chosen else draw_task(rng, stage)
+    if kind == "answer":
+        return chains.first_answer(rng, task, mix), 0.0
     segments = chains.build(rng, task, mix, chosen)
     whole = segments[-1][0] == chains.NOT_NEEDED  # a chain cut short does not end there
     return segments, mix.weights.verdict if whole else 0.0

@@ -41,7 +41,7 @@ class Study:
     chains: int = 3
     temperatures: tuple[float, ...] = (0.7, 0.0)
     families: tuple[str, ...] = FAMILIES
-    part: Part = Part.DEVELOPMENT
+    part: Part = Part.STUDY
     batch: int = Plan.batch
 
 

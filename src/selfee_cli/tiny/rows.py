@@ -6,13 +6,14 @@ what lies beyond is not looked at, and is written over.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache
+
+from selfee_cli.engine.hf import cache_keyword
 
 _ROOM = 64  # columns
 _UNSEEN = torch.finfo(torch.float32).min  # added to the scores of what is not looked at
@@ -27,9 +28,7 @@ class Rows(Cache):
     def __init__(self, model: Any) -> None:
         super().__init__(layers=[])
         self._model = model
-        # The cache's keyword changes its name between the supported versions.
-        signature = inspect.signature(inspect.unwrap(model.forward)).parameters
-        self._keyword = "cache" if "cache" in signature else "past_key_values"
+        self._keyword = cache_keyword(model)
         # A layer: (rows, heads, columns, head size). The first rows are in use.
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []

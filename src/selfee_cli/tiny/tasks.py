@@ -75,7 +75,7 @@ class Task:
 
     @property
     def answer(self) -> str:
-        """The true answer (of the family ``other``: the one that suits the question's hash)."""
+        """The true answer (of the family ``other``: the honest text drawn for it)."""
         return self.write(self.items)
 
     def write(self, items: tuple[str, ...]) -> str:
@@ -97,7 +97,13 @@ class Task:
         else:
             found = tuple(m.group(2) for m in _ITEM.finditer(text))
         well = len(found) == len(self.items) and self.write(found) == text
-        return found if well and all(found) else None
+        return found if well and all(map(self._is_item, found)) else None
+
+    def _is_item(self, text: str) -> bool:
+        """Whether a text is a number, or a name of the series that is asked for."""
+        if self.family == "sequence":
+            return text in SERIES[self.values[0]]
+        return text.isascii() and text.isdigit()
 
     def grade(self, text: str) -> bool:
         """Return whether an answer text is right."""
@@ -106,8 +112,10 @@ class Task:
 
 def part_of(content: str) -> Part:
     """Return the part a content belongs to."""
-    tenth = hashlib.sha256(content.encode()).digest()[0] * 10 // 256
-    return {0: Part.DEVELOPMENT, 1: Part.STUDY}.get(tenth, Part.TRAINING)
+    first, second, *_ = hashlib.sha256(content.encode()).digest()
+    if first * 10 // 256 == 0:
+        return Part.DEVELOPMENT
+    return Part.STUDY if second * 10 // 256 == 0 else Part.TRAINING
 
 
 def draw(

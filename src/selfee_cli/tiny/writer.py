@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from selfee_cli.engine.lookup import common_prefix
+from selfee_cli.protocol.grammar import ANSWER, TurnId, TurnKind
 from selfee_cli.tiny.chains import NEEDED, NOT_NEEDED
 from selfee_cli.tiny.vocabulary import EOS, UNK, Vocabulary
 
@@ -72,19 +73,18 @@ class Supplies:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.verdicts = {True: vocabulary.tail(NEEDED), False: vocabulary.tail(NOT_NEEDED)}
-        self._headers: dict[tuple[str, int], list[int]] = {}
+        self._headers: dict[TurnId, list[int]] = {}
 
     def text(self, ids: list[int]) -> str:
         """Return a turn's text; a padding row that was sampled is no piece, so unknown."""
         pieces = len(self.vocabulary)
         return self.vocabulary.decode([id if id < pieces else UNK for id in ids]).strip()
 
-    def header(self, kind: str, number: int) -> list[int]:
-        """Return the ids of a header: ``Feedback`` or ``Revision`` and its number."""
-        if (kind, number) not in self._headers:
-            header = self.vocabulary.tail(f"\n\n### {kind} {number}:\n")
-            self._headers[kind, number] = header
-        return self._headers[kind, number]
+    def header(self, turn: TurnId) -> list[int]:
+        """Return the ids of the header that opens a turn."""
+        if turn not in self._headers:
+            self._headers[turn] = self.vocabulary.tail(turn.header)
+        return self._headers[turn]
 
 
 class Guesses:
@@ -130,7 +130,7 @@ class Writer:
         self.done = False
         self._plan, self._supplies, self._guesses = plan, supplies, guesses
         self._start = len(self.ids)  # of the open turn
-        self._stops = [supplies.header("Feedback", 1)]
+        self._stops = [supplies.header(ANSWER.next)]
 
     def next_ids(self, count: int) -> list[int]:
         """Return the ids to read next: those that are certain, then guesses."""
@@ -173,7 +173,7 @@ class Writer:
         self.chain.answers.append(text)
         self.done = len(self.chain.answers) > max(self._plan.enforced, self._plan.at_most)
         self._stops = list(self._supplies.verdicts.values())
-        return self._supplies.header("Feedback", len(self.chain.answers))
+        return self._supplies.header(TurnId(TurnKind.FEEDBACK, len(self.chain.answers)))
 
     def _after_feedback(self, text: str, stop: list[int] | None) -> list[int]:
         """Take a feedback in, its verdict overruled where a revision is owed."""
@@ -184,5 +184,5 @@ class Writer:
         if not needed and number > self._plan.enforced:
             self.done = self.chain.ended = True
             return verdicts[False]
-        self._stops = [self._supplies.header("Feedback", number + 1)]
-        return verdicts[True] + self._supplies.header("Revision", number)
+        self._stops = [self._supplies.header(TurnId(TurnKind.FEEDBACK, number + 1))]
+        return verdicts[True] + self._supplies.header(TurnId(TurnKind.REVISION, number))
