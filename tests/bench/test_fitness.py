@@ -21,7 +21,7 @@ def test_json_says_what_is_here() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["versions"]["selfee"] == __version__
-    assert found["versions"]["torch"] == torch.__version__
+    assert found["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert found["devices"][-1]["name"] == "cpu"
     assert 0 < found["disk_free"] <= shutil.disk_usage(".").total
     assert {fit["model"] for fit in found["fits"]} == {"SelFee-7B", "SelFee-13B"}

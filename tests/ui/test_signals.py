@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import termios
 
+import pexpect
 import pytest
 
 from selfee_cli.ui.signals import interrupts, orderly_end
@@ -36,3 +39,23 @@ def test_ctrl_c_is_raised_or_nothing() -> None:
             os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before
+
+
+STRUCK = """
+import os, signal, tty
+from selfee_cli.ui.signals import orderly_end
+with orderly_end():
+    tty.setraw(0)
+    os.kill(os.getpid(), signal.{number})
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGQUIT"])
+def test_a_terminal_has_its_modes_again_wherever_a_signal_strikes(number: str) -> None:
+    child = pexpect.spawn(sys.executable, ["-c", STRUCK.format(number=number)], timeout=60)
+    before = termios.tcgetattr(child.child_fd)
+    child.expect(pexpect.EOF)
+    after = termios.tcgetattr(child.child_fd)
+    child.close()
+    assert child.exitstatus == 128 + getattr(signal, number)
+    assert after == before

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -33,7 +35,27 @@ def orderly_end() -> Iterator[None]:
     ending = [each for each in all_of_them if signal.getsignal(each) != signal.SIG_IGN]
     before = {each: signal.signal(each, leave) for each in ending}
     try:
-        yield
+        with _modes_kept(0):
+            yield
     finally:
         for each, previous in before.items():
             signal.signal(each, previous)
+
+
+@contextmanager
+def _modes_kept(descriptor: int) -> Iterator[None]:
+    """Leave a terminal's modes as they were found, wherever in a change of them a signal struck.
+
+    A background process leaves them alone: they are the shell's by then, and it would be stopped.
+    """
+    try:
+        before = termios.tcgetattr(descriptor)
+    except (OSError, termios.error):  # no terminal
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError, termios.error):  # it may be gone
+            if os.tcgetpgrp(descriptor) == os.getpgrp():
+                termios.tcsetattr(descriptor, termios.TCSANOW, before)
