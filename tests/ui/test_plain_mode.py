@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,11 +77,18 @@ def test_a_block_that_looks_like_a_command_is_asked_after_all(home: Path) -> Non
     assert asked(home) == ["/usr/bin/foo\nis broken"]
 
 
-def test_a_withdrawn_question_is_asked_by_enter(home: Path) -> None:
+@contextmanager
+def in_an_answer() -> Iterator[Terminal]:
+    """A chat in which ``Why?`` was asked, and the answer is held half-way."""
     with Terminal(*CHAT, "--plain", "--no-lookup", model={"hold": 6, "held": 1}) as terminal:
         terminal.expect(">>> ")
         terminal.send("Why?\n")
         terminal.expect("Answer says 1, then")
+        yield terminal
+
+
+def test_a_withdrawn_question_is_asked_by_enter(home: Path) -> None:
+    with in_an_answer() as terminal:
         terminal.send(CTRL_C)
         terminal.expect("the question is withdrawn", r">>> Why\?")
         terminal.send(" Now", ENTER)
@@ -90,10 +99,7 @@ def test_a_withdrawn_question_is_asked_by_enter(home: Path) -> None:
 
 
 def test_ctrl_d_leaves_a_withdrawn_question_where_it_is(home: Path) -> None:
-    with Terminal(*CHAT, "--plain", "--no-lookup", model={"hold": 6, "held": 1}) as terminal:
-        terminal.expect(">>> ")
-        terminal.send("Why?\n")
-        terminal.expect("Answer says 1, then")
+    with in_an_answer() as terminal:
         terminal.send(CTRL_C)
         terminal.expect("the question is withdrawn", r">>> Why\?")
         terminal.send(CTRL_D)
@@ -106,10 +112,7 @@ def test_ctrl_d_leaves_a_withdrawn_question_where_it_is(home: Path) -> None:
 
 
 def test_a_block_that_is_typed_ahead(home: Path) -> None:
-    with Terminal(*CHAT, "--plain", "--no-lookup", model={"hold": 6, "held": 1}) as terminal:
-        terminal.expect(">>> ")
-        terminal.send("Why?\n")
-        terminal.expect("Answer says 1, then")
+    with in_an_answer() as terminal:
         terminal.send('"""\n', "Two\n", "lines?\n", '"""\n')
         terminal.expect("is the answer", ">>> Two\r\n", r"\.\.\. lines\?")
         terminal.send(ENTER)

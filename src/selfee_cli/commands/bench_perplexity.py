@@ -9,6 +9,7 @@ import typer
 
 from selfee_cli.commands import options as opt
 from selfee_cli.commands.recorded import read_chains
+from selfee_cli.engine.options import LEAST_CONTEXT
 from selfee_cli.ui.console import console
 from selfee_cli.ui.units import byte_text
 
@@ -40,7 +41,9 @@ def perplexity(
     ] = None,
     context: Annotated[
         int | None,
-        typer.Option("--context", min=128, metavar="N", help="Join chains to N tokens as well."),
+        typer.Option(
+            "--context", min=LEAST_CONTEXT, metavar="N", help="Join chains to N tokens as well."
+        ),
     ] = None,
     chains: Annotated[
         int, typer.Option("--chains", metavar="N", min=1, help="Use the first N chains.")

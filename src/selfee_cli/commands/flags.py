@@ -15,6 +15,7 @@ from typing import (
 
 import typer
 
+from selfee_cli.engine.options import LEAST_CONTEXT
 from selfee_cli.settings import Settings
 from selfee_cli.ui.console import console
 from selfee_cli.ui.show import FeedbackView, Show
@@ -96,7 +97,10 @@ class ModelFlags(FlagGroup):
     context: Annotated[
         int | None,
         typer.Option(
-            "--context", min=128, metavar="N", help="Tokens of context; default: as trained."
+            "--context",
+            min=LEAST_CONTEXT,
+            metavar="N",
+            help="Tokens of context; default: as trained.",
         ),
     ] = None
 

@@ -50,6 +50,7 @@ class LlamaConfig:
         """
         with reading_config(checkpoint.path):
             config = LlamaConfig.parse(checkpoint.config)
+            # The numbers of a scaling are read only here: a missing one is told before loading.
             rope_tables(config.rope, 1, dtype=torch.float32, device=torch.device("cpu"))
         return replace(config, tied=config.tied and _HEAD not in checkpoint.tensors)
 

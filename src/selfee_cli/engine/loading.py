@@ -15,6 +15,7 @@ from selfee_cli.engine.base import Engine, is_out_of_memory
 from selfee_cli.engine.device import pick_device, pick_dtype
 from selfee_cli.engine.llama import LlamaConfig, reading_config, unsupported
 from selfee_cli.engine.native import NativeEngine
+from selfee_cli.engine.options import LEAST_CONTEXT
 from selfee_cli.engine.placement import Placement, does_not_fit, footprint, free_memory, place
 from selfee_cli.engine.quant import bytes_per_weight, check_quant
 from selfee_cli.engine.tokenizer import Tokenizer, load_tokenizer
@@ -29,7 +30,6 @@ _TRIALS = 8
 _threads_before: int | None = None
 """How many threads there were before a small network took fewer."""
 
-LEAST_CONTEXT = 128
 ENGINES = ("auto", "native", "transformers")
 
 

@@ -9,6 +9,9 @@ from selfee_cli.engine.sampling import Sampling
 from selfee_cli.errors import UsageError
 from selfee_cli.protocol.policy import RevisionPolicy
 
+LEAST_CONTEXT = 128
+"""Tokens that a context must have: fewer hold no prompt with its chain."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AskOptions:
