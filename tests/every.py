@@ -17,14 +17,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from models import load_plainly
+
 from selfee_cli.api import resolve_model
-from selfee_cli.protocol.prompt import render_prompt
+from selfee_cli.engine.tokenizer import Tokenizer
 from selfee_cli.tiny import tasks
-from selfee_cli.tiny.decode import Plan, write_chains
-from selfee_cli.tiny.evaluate import load
+from selfee_cli.tiny.decode import write_chains
 from selfee_cli.tiny.phrasings import NUMBER_WORDS
 from selfee_cli.tiny.tasks import SERIES, Part, Task
-from selfee_cli.tiny.vocabulary import Vocabulary
+from selfee_cli.tiny.written import Plan
 
 COUNTS = (3, 4, 5)
 
@@ -70,13 +71,16 @@ KINDS: dict[str, Callable[[], Iterator[Task]]] = {
 
 
 def right(
-    model: Any, vocabulary: Vocabulary, chosen: Sequence[Task], temperature: float, seed: int
+    network: Any, tokenizer: Tokenizer, chosen: Sequence[Task], temperature: float, seed: int
 ) -> list[Task]:
     """Return those of the tasks whose final answer is right."""
     plan = Plan(temperature=temperature, seed=seed)
-    prompts = [render_prompt(task.question) for task in chosen]
-    chains = write_chains(model, vocabulary, prompts, plan)
-    return [t for t, c in zip(chosen, chains, strict=True) if c.ended and t.grade(c.answers[-1])]
+    chains = write_chains(network, tokenizer, [task.question for task in chosen], plan)
+    return [
+        task
+        for task, chain in zip(chosen, chains, strict=True)
+        if list(chain.needed[-1:]) == [False] and task.grade(chain.answers[-1])
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,14 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.kinds) - set(KINDS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
     path = resolve_model(options.model)
-    model, vocabulary = load(path)
+    network, tokenizer = load_plainly(path)
     for kind in options.kinds or KINDS:
         chosen = [
             task
             for task in KINDS[kind]()
             if options.study or tasks.part_of(task.content) is not Part.STUDY
         ]
-        good = right(model, vocabulary, chosen, options.temperature, options.seed)
+        good = right(network, tokenizer, chosen, options.temperature, options.seed)
         sys.stdout.write(f"{kind}: {_told(good, chosen)} right, of them never trained on: ")
         unseen = [
             [t for t in part if tasks.part_of(t.content) is not Part.TRAINING]

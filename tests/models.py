@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from selfee_cli.engine.tokenizer import Tokenizer, load_tokenizer
 
 SHAPES = {
     "llama-1": {},
@@ -46,6 +49,13 @@ def make_model(path: Path, *, seed: int = 0, vocabulary: int = 320, **changes: o
     model.save_pretrained(path)
     (path / "tokenizer.model").write_bytes(tokenizer_model(vocabulary))
     return path
+
+
+def load_plainly(path: Path) -> tuple[Any, Tokenizer]:
+    """Load a model as the batched decoder takes it: transformers' network, in float32."""
+    from selfee_cli.engine.hf import load_network
+
+    return load_network(path, torch.device("cpu"), torch.float32), load_tokenizer(path)
 
 
 @cache

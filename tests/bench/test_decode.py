@@ -115,15 +115,10 @@ def test_the_peer_has_the_memory_of_a_model(
     assert found.lookup is not None
 
 
-def test_a_peer_that_cannot_load_the_model_is_a_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "weights")
-    import makers
-
-    shape = makers.Shape(vocabulary=320)
-    makers.write_meta(tmp_path, makers.random_tensors(shape, seed=1, dtype="float32"), shape)
-    (tmp_path / "tokenizer.model").write_bytes(models.tokenizer_model(320))
+def test_a_peer_that_cannot_load_the_model_is_a_row(tmp_path: Path) -> None:
+    config = models.make_model(tmp_path) / "config.json"
+    told = {**json.loads(config.read_text("utf-8")), "attention_dropout": "none"}
+    config.write_text(json.dumps(told))  # which our own engine has no use for
     command = ("bench", "decode", "--model", tmp_path, "--tokens", "2", "--rounds", "1")
     done = selfee(*command, "--context", "256", "--json")
     assert done.returncode == 0, done.stderr

@@ -105,3 +105,13 @@ def test_fp8_is_refused_where_the_device_has_none(
     monkeypatch.setattr("selfee_cli.engine.loading.pick_device", pick)
     with pytest.raises(SelfeeError, match="fp8 does not run on Apple's GPUs"):
         load_model(llama_dir, LoadOptions(quant="fp8"))
+
+
+def test_a_network_that_cannot_go_back(copy: Path) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=1, pad_token_id=0)
+    MambaForCausalLM(config).save_pretrained(copy)
+    with pytest.raises(SelfeeError, match="no token can be taken back") as caught:
+        load_model(copy)
+    assert caught.value.hint

@@ -19,8 +19,9 @@ from selfee_cli.protocol.chain import (
     TurnStarted,
     parse_chain,
 )
-from selfee_cli.protocol.driver import ChainDriver, overruled
+from selfee_cli.protocol.driver import ChainDriver
 from selfee_cli.protocol.grammar import TurnKind, Verdict
+from selfee_cli.protocol.overruling import overruled
 from selfee_cli.protocol.policy import RevisionPolicy
 from selfee_cli.protocol.text import decode
 
@@ -45,7 +46,7 @@ def write(
         max_new_tokens=max_new_tokens,
         cancelled=cancelled,
     )
-    events = list(driver.run())
+    events = list(driver.run(source.sample))
     assert isinstance(events[-1], ChainEnded)
     chain = events[-1].chain
     check_events(events[:-1], chain)
@@ -131,6 +132,7 @@ def test_n_gives_n(verdict: str, minimum: int, batch: int) -> None:
         for k in range(1, minimum + 1)
     ]
     chain = write([first, *rest], minimum=minimum, batch=batch)
+    own = parse_chain("".join(first), complete=True)[1].verdict
     assert chain.revisions == minimum
     assert chain.final == f"Text {minimum}."
     for turn in chain.turns[:-1]:
@@ -139,6 +141,7 @@ def test_n_gives_n(verdict: str, minimum: int, batch: int) -> None:
             assert turn.text == f"Good. 8/10.{space}Revision is needed."
             assert turn.verdict is Verdict.NEEDED
             assert turn.enforced == (verdict.startswith(" Revision is needed") is False)
+            assert turn.own_verdict is (own if turn.enforced else Verdict.NEEDED)
     assert chain.turns[-1].text == f"Good. 8/10.{verdict}"
     assert len(chain.token_ids.forced) == minimum
 
@@ -246,7 +249,7 @@ def test_forced_spans_end_where_the_chain_is_cut() -> None:
     vocabulary = PieceVocabulary()
     source = ScriptedSource(vocabulary, [words(GOOD), words("B.", END)])
     driver = ChainDriver(source, vocabulary, RevisionPolicy(minimum=1), finishing=finishing)
-    *_, last = driver.run()
+    *_, last = driver.run(source.sample)
     ids = last.chain.token_ids
     assert ids.forced
     assert ids.forced[-1][1] == len(ids.generated)
@@ -273,6 +276,7 @@ def test_overruled_is_what_the_driver_writes(verdict: str) -> None:
         Verdict.NEEDED,
         8.0,
     )
+    assert changed.own_verdict is written.own_verdict
     assert overruled(changed) == changed
 
 
@@ -287,7 +291,7 @@ def test_a_chain_that_goes_on_after_turns(minimum: int) -> None:
         driver = ChainDriver(
             source, vocabulary, RevisionPolicy(minimum=minimum), beginning=whole.turns[:cut]
         )
-        first, *_, last = driver.run()
+        first, *_, last = driver.run(source.sample)
         assert first == TurnStarted(whole.turns[cut].id)
         assert last.chain.raw == whole.raw
         assert [(t.id, t.text) for t in last.chain.turns] == [(t.id, t.text) for t in whole.turns]
@@ -307,7 +311,7 @@ def test_finishing_stops_at_every_kind_of_turn() -> None:
         vocabulary = PieceVocabulary()
         source = ScriptedSource(vocabulary, [words(text, END), words("C.", END)])
         driver = ChainDriver(source, vocabulary, RevisionPolicy(minimum=2), finishing=finishing)
-        *_, last = driver.run()
+        *_, last = driver.run(source.sample)
         assert len(last.chain.turns) == which + 1
         assert last.chain.turns[-1].id.kind.value == kinds
         assert last.chain.turns[-1].complete
@@ -320,8 +324,9 @@ def test_text_that_may_be_withdrawn_is_not_shown() -> None:
         ["A.", *split_words("\n\n### Feedback 1:\nGood. Revision is not needed."), END],
         ["B."],
     ]
-    driver = ChainDriver(ScriptedSource(vocabulary, parts), vocabulary, RevisionPolicy(minimum=1))
-    shown = [event.text for event in driver.run() if isinstance(event, TextDelta)]
+    source = ScriptedSource(vocabulary, parts)
+    driver = ChainDriver(source, vocabulary, RevisionPolicy(minimum=1))
+    shown = [event.text for event in driver.run(source.sample) if isinstance(event, TextDelta)]
     assert shown[:5] == ["A.", "Good", ".", " Revision is needed.", "B."]
 
 

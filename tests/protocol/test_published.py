@@ -61,7 +61,7 @@ def test_the_driver_gives_back_every_chain(
         shown: dict[object, str] = {}
         ended = {}
         chain = None
-        for event in driver.run():
+        for event in driver.run(source.sample):
             if isinstance(event, TextDelta):
                 shown[event.id] = shown.get(event.id, "") + event.text
             elif isinstance(event, TurnEnded):

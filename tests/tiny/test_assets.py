@@ -6,17 +6,19 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import models
 import pytest
 import torch
 
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import ASSETS, BASE, DELTA, export
 from selfee_cli.tiny.bundle import faults, reconstructed
-from selfee_cli.tiny.decode import Plan, write_chains
-from selfee_cli.tiny.evaluate import draw_tasks, load, measure
+from selfee_cli.tiny.decode import write_chains
+from selfee_cli.tiny.evaluate import draw_tasks, measure
 from selfee_cli.tiny.recipe import Shape
 from selfee_cli.tiny.tasks import FAMILIES, Part
 from selfee_cli.tiny.vocabulary import SIZE, Vocabulary
+from selfee_cli.tiny.written import Plan
 
 COMMON = {
     "config.json",
@@ -83,25 +85,25 @@ def test_base_and_delta_give_finite_weights(tuned: Path) -> None:
 
 
 def test_transformers_loads_the_base() -> None:
-    model, vocabulary = load(BASE)
-    assert model.config.vocab_size == len(vocabulary) == SIZE
-    ids = vocabulary.encode(render_prompt("What is 47 + 85?"))
+    model, tokenizer = models.load_plainly(BASE)
+    assert model.config.vocab_size == tokenizer.size == SIZE
+    ids = tokenizer.encode_prompt(render_prompt("What is 47 + 85?"))
     assert torch.isfinite(model(torch.tensor([ids])).logits).all()
 
 
 def test_the_first_example_is_answered_right_after_two_revisions(tuned: Path) -> None:
-    model, vocabulary = load(tuned)
+    model, tokenizer = models.load_plainly(tuned)
     plan = Plan(enforced=2, at_most=2, temperature=0.0)
-    (chain,) = write_chains(model, vocabulary, [render_prompt("What is 47 + 85?")], plan)
+    (chain,) = write_chains(model, tokenizer, ["What is 47 + 85?"], plan)
     assert chain.well_formed
     assert len(chain.answers) == 3
     assert chain.answers[1:] == ["The sum is 132."] * 2
 
 
 def test_revision_helps_on_held_out_questions(tuned: Path) -> None:
-    model, vocabulary = load(tuned)
+    model, tokenizer = models.load_plainly(tuned)
     chosen = draw_tasks(Part.DEVELOPMENT, 12, FAMILIES)
-    tallies = measure(model, vocabulary, chosen, Plan(enforced=1, at_most=1, temperature=0.0))
+    tallies = measure(model, tokenizer, chosen, Plan(enforced=1, at_most=1, temperature=0.0))
     sums = [tallies[family] for family in ("addition", "subtraction")]
     before, after = (sum(tally.right[k] for tally in sums) for k in (0, 1))
     assert after - before >= 12  # half of them
@@ -111,7 +113,7 @@ def test_revision_helps_on_held_out_questions(tuned: Path) -> None:
 
 def test_the_tokenizers_are_one() -> None:
     assert (BASE / "tokenizer.model").read_bytes() == (DELTA / "tokenizer.model").read_bytes()
-    assert len(Vocabulary.load(BASE / "tokenizer.model")) == SIZE
+    assert Vocabulary.load(BASE / "tokenizer.model").size == SIZE
 
 
 def test_a_damaged_file_of_the_cache_is_made_anew(

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import tasks
-from selfee_cli.tiny.decode import Plan, Written, write_chains
+from selfee_cli.tiny.decode import write_chains
 from selfee_cli.tiny.evaluate import Tally, draw_tasks, measure
 from selfee_cli.tiny.network import new_model
 from selfee_cli.tiny.recipe import Shape
 from selfee_cli.tiny.tasks import Part
 from selfee_cli.tiny.vocabulary import Vocabulary
+from selfee_cli.tiny.written import Plan, Written
 
 
 @pytest.fixture(autouse=True)
@@ -73,15 +73,15 @@ def test_questions_of_a_part_are_the_same_each_time(part: Part) -> None:
     assert {tasks.part_of(task.content) for task in chosen} == {part}
 
 
-def test_enforced_chains_go_on_as_long_as_asked(vocabulary: Vocabulary) -> None:
+def test_a_model_that_ends_no_answer_is_graded_on_what_there_is(vocabulary: Vocabulary) -> None:
     torch.manual_seed(3)
     model = new_model(Shape(hidden=32, layers=2, heads=2, mlp=48)).eval()
     plan = Plan(enforced=2, at_most=2, turn_tokens=4)
     chosen = draw_tasks(Part.DEVELOPMENT, 1, tasks.FAMILIES)
-    chains = write_chains(
-        model, vocabulary, [render_prompt(task.question) for task in chosen], plan
-    )
+    chains = write_chains(model, vocabulary, [task.question for task in chosen], plan)
     for chain in chains:
-        assert len(chain.answers) == 3
-        assert "\n\n### Revision 2:\n" in vocabulary.decode(chain.ids)
-    assert measure(model, vocabulary, chosen, plan)["addition"].right == [0, 0, 0]
+        assert chain.tokens - chain.prompt_tokens == plan.max_new_tokens == 20
+        assert len(chain.answers) == 1
+        assert chain.answers[0] == vocabulary.decode(chain.ids[chain.prompt_tokens :]).strip()
+    tally = measure(model, vocabulary, chosen, plan)["addition"]
+    assert (tally.right, tally.in_form, tally.kept) == ([0], 0, 0)

@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 import every
+import models
 import pytest
 import torch
 
 from selfee_cli.api import resolve_model
 from selfee_cli.tiny import export, tasks
-from selfee_cli.tiny.evaluate import load
 from selfee_cli.tiny.network import new_model
 from selfee_cli.tiny.recipe import Shape
 from selfee_cli.tiny.tasks import DAYS, Part
@@ -60,6 +60,6 @@ def test_the_command(
 
 def test_right_ones_are_counted() -> None:
     chosen = list(every.names("day"))
-    found = every.right(*load(resolve_model("tiny")), chosen, 0.0, 0)
+    found = every.right(*models.load_plainly(resolve_model("tiny")), chosen, 0.0, 0)
     assert len(found) >= 20
     assert set(found) <= set(chosen)

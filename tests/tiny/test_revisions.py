@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,16 +13,19 @@ import pytest
 import torch
 from cli import fails, selfee
 
-from selfee_cli.tiny import export, revisions
-from selfee_cli.tiny.decode import Plan, Written
+from selfee_cli.engine.loading import load_model
+from selfee_cli.engine.session import Session
+from selfee_cli.tiny import export
+from selfee_cli.tiny.decode import write_chains
 from selfee_cli.tiny.evaluate import draw_tasks
 from selfee_cli.tiny.network import new_model
-from selfee_cli.tiny.pace import paces
+from selfee_cli.tiny.pace import pace
 from selfee_cli.tiny.plot import plot
 from selfee_cli.tiny.recipe import Shape
-from selfee_cli.tiny.revisions import AFTER, Group, Share, Study, effective_size, run
+from selfee_cli.tiny.revisions import AFTER, Group, Share, Study, Write, effective_size, run
 from selfee_cli.tiny.tasks import FAMILIES, Part, Task, part_of
 from selfee_cli.tiny.vocabulary import Vocabulary
+from selfee_cli.tiny.written import Plan, Written
 
 
 def network() -> object:
@@ -60,8 +64,8 @@ def test_questions_of_one_content_count_as_one() -> None:
 def test_a_run_grades_every_question(vocabulary: Vocabulary) -> None:
     told: list[str] = []
     families = ("addition", "other")
-    study = Study(questions=2, chains=2, temperatures=(0.7, 0.0), families=families, batch=8)
-    found = run(network(), vocabulary, study, told.append)
+    study = Study(questions=2, chains=2, temperatures=(0.7, 0.0), families=families)
+    found = run(partial(write_chains, network(), vocabulary, batch=8), study, told.append)
     for temperature, chains in ((0.7, 2), (0.0, 1)):
         groups = found[temperature]
         assert list(groups) == [*families, "all"]
@@ -74,52 +78,51 @@ def test_a_run_grades_every_question(vocabulary: Vocabulary) -> None:
     assert whole.answers_for[3] >= 4
     assert told == [
         "temperature 0.7: 6 revisions enforced",
+        "temperature 0.7: as the model decides",
         f"temperature 0.7: {found[0.7]['all'].answers_for[3]} answers alone, 2 times",
         "temperature 0: 6 revisions enforced",
+        "temperature 0: as the model decides",
     ]
 
 
-def scripted(chains: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def scripted(chains: dict[str, list[str]]) -> Write:
     """Let chains be written as told: for each question its answer, then its revisions.
 
     A feedback asks for revision where the next answer differs.
     """
 
-    def write(
-        model: object, vocabulary: Vocabulary, prompts: Sequence[str], plan: Plan
-    ) -> list[Written]:
+    def write(questions: Sequence[str], plan: Plan) -> list[Written]:
         found = []
-        for prompt in prompts:
-            told = next(texts for question, texts in chains.items() if question in prompt)
-            texts = (told + told[-1:] * 6)[: 1 if plan.only_answers else 7]
-            pairs = itertools.pairwise(texts)
+        for question in questions:
+            texts = (chains[question] + chains[question][-1:] * 6)[:7]
+            needed = [a != b for a, b in itertools.pairwise(texts)]
+            revisions = plan.policy.maximum
+            if not plan.enforced and revisions:
+                revisions = needed.index(False)
+            turns = 2 * revisions + 1 + (not plan.enforced and revisions < plan.at_most)
             found.append(
                 Written(
-                    ids=[0] * (10 + 3 * (2 * len(texts) - 1)),
+                    ids=[0] * (10 + 3 * turns),
                     prompt_tokens=10,
-                    answers=texts,
-                    feedbacks=["..."] * (len(texts) - 1),
-                    needed=[a != b for a, b in pairs],
-                    formed=[True] * (2 * len(texts) - 1),
-                    ends=[13 + 3 * turn for turn in range(2 * len(texts) - 1)],
+                    answers=texts[: revisions + 1],
+                    needed=needed[: turns // 2],
+                    formed=[True] * turns,
+                    ends=[13 + 3 * turn for turn in range(turns)],
                 )
             )
         return found
 
-    monkeypatch.setattr(revisions, "write_chains", write)
+    return write
 
 
-def test_revisions_count_from_the_verdict_that_nothing_is_needed(
-    vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_revisions_count_from_the_verdict_that_nothing_is_needed() -> None:
     first, second = draw_tasks(Part.STUDY, 2, ("addition",))
     chains = {
         first.question: [first.write(("1",)), first.answer],  # mended at once
         second.question: [second.answer, second.answer, second.write(("1",))],  # spoilt later
     }
-    scripted(chains, monkeypatch)
     study = Study(questions=2, chains=3, temperatures=(0.7,), families=("addition",))
-    group = run(None, vocabulary, study)[0.7]["addition"]
+    group = run(scripted(chains), study)[0.7]["addition"]
     assert group.after == {0: [0, 1], 1: [1, 1], 2: [1, 0], 3: [1, 0], 6: [1, 0]}
     assert group.autonomous == [1, 1]  # the second ends before it is spoilt
     assert (group.free.alarms, group.free.judged_right) == (0, 6)
@@ -146,18 +149,14 @@ def test_a_study_asks_its_part_and_no_other(
 
     monkeypatch.setattr(Task, "grade", spy)
     study = Study(questions=3, chains=1, temperatures=(0.0,), part=part)
-    run(network(), vocabulary, study)
+    run(partial(write_chains, network(), vocabulary), study)
     assert {task.family for task in asked} == set(FAMILIES)
     assert {part_of(task.content) for task in asked} == {part}
 
 
 def test_a_pace_is_counted_over_all_chains(tmp_path: Path, vocabulary: Vocabulary) -> None:
-    model = written(tmp_path, vocabulary)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)  # loading a small model sets it to one
-    found = paces(model, draw_tasks(Part.STUDY, 1, ("addition", "other")), (0.7,), revisions=1)[0.7]
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(threads)
+    session = Session(load_model(written(tmp_path, vocabulary)))
+    found = pace(session, draw_tasks(Part.STUDY, 1, ("addition", "other")), 0.7, revisions=1)
     assert (found.chains, found.revisions) == (2, 1)
     assert 1 <= found.tokens_a_pass <= found.tokens == 2 * 3 * Plan.turn_tokens
     assert found.to_json()["seconds_a_chain"] == found.seconds / 2 > 0
@@ -204,7 +203,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_any_work(tmp_path: P
         said = fails(code, "bench", "revisions", "--questions", "1", "--svg", picture)
         assert told in said
         assert "hint: " in said
-        assert "one chain at a time" not in said
+        assert "timing" not in said
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk here is always full")
@@ -214,24 +213,3 @@ def test_the_figures_outlive_their_picture(tmp_path: Path, vocabulary: Vocabular
     assert done.returncode != 0
     assert "cannot write /dev/full" in done.stderr
     assert "0.0" in json.loads(done.stdout)["temperatures"]
-
-
-def test_a_model_that_cannot_be_studied_is_refused_before_any_work(
-    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "weights")
-    import makers
-
-    model = written(tmp_path, vocabulary)
-    tokenizer = (model / "tokenizer.model").read_bytes()
-    (model / "tokenizer.model").unlink()
-    said = fails(4, "bench", "revisions", "--model", model)
-    assert "has no tokenizer.model" in said
-    assert "hint: take a LLaMA in Hugging Face's layout that has a tokenizer.model" in said
-    meta = tmp_path / "meta"
-    makers.write_meta(meta, makers.random_tensors(makers.SMALL, seed=1), makers.SMALL)
-    (meta / "tokenizer.model").write_bytes(tokenizer)
-    assert "is in Meta's layout" in fails(1, "bench", "revisions", "--model", meta)
-    config = json.loads((model / "config.json").read_text("utf-8"))
-    (model / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    assert "is no LLaMA" in fails(1, "bench", "revisions", "--model", model)

@@ -113,21 +113,10 @@ def measure_model(
 
 def _load_peer(path: Path, figures: DecodeFigures) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    from selfee_cli.engine.base import is_out_of_memory
+    from selfee_cli.engine.hf import load_network
 
-    logging.disable_progress_bar()
-    dtype = getattr(torch, figures.dtype)
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        why, _, _ = str(error).strip().partition("\n")
-        raise SelfeeError(f"transformers cannot load {path}: {why}") from error
-    return model.to(figures.first_device).eval()
+    return load_network(path, torch.device(figures.first_device), getattr(torch, figures.dtype))
 
 
 def measure_random(

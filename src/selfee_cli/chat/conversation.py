@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from selfee_cli.errors import UsageError
 from selfee_cli.protocol.chain import Chain, StopReason, Turn, read_turn, text_before
-from selfee_cli.protocol.driver import SUPPLIED_VERDICT, overruled
 from selfee_cli.protocol.grammar import ANSWER, TurnId, TurnKind, Verdict, VerdictSpan, find_verdict
+from selfee_cli.protocol.overruling import SUPPLIED_VERDICT, overruled
 from selfee_cli.protocol.prompt import Exchange
 from selfee_cli.protocol.text import well_formed
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfee_cli.commands import options as opt
+from selfee_cli.commands.flags import ModelFlags
 from selfee_cli.errors import NotFoundError, SelfeeError, UsageError
 from selfee_cli.tiny.tasks import Part
 from selfee_cli.ui.console import console
@@ -25,9 +26,7 @@ _TIMED = 4  # questions of each family, at most
 @opt.command
 def revisions(
     *,
-    model: Annotated[
-        str, typer.Option("--model", envvar="SELFEE_MODEL", metavar="PATH|tiny", help="A model.")
-    ] = "tiny",
+    model: ModelFlags,
     questions: Annotated[
         int, typer.Option("--questions", metavar="N", min=1, help="So many of each family.")
     ] = 200,
@@ -39,6 +38,9 @@ def revisions(
         int, typer.Option("--seeds", metavar="N", min=1, help="Chains of each question.")
     ] = 3,
     part: Annotated[Part, typer.Option("--part", help="Which contents: see above.")] = Part.STUDY,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=0, help="Chains at once; 0: one at a time.")
+    ] = 64,
     svg: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Draw the figures as well.")
     ] = None,
@@ -51,33 +53,33 @@ def revisions(
     A tenth of all contents is held out for development, to choose between models by, and another
     for the study of what comes of it. Questions with one content count as one in the intervals.
     Beside them stands a control that answers anew instead of revising. Sums, differences,
-    counting, sequences, and questions out of reach; any LLaMA in Hugging Face's layout with a
-    tokenizer.model may try them. Autonomous chains are the beginnings of enforced ones, up to the
-    model's own verdict that nothing is needed.
+    counting, sequences, and questions out of reach; any model may try them. Chains are written
+    many at once by transformers; where it cannot, or with --quant or --engine native, one at a
+    time by the package's own engine.
 
     Example: selfee bench revisions --svg revisions.svg
     """
-    from selfee_cli.api import resolve_model
-    from selfee_cli.tiny.evaluate import check_loadable, draw_tasks, load
-    from selfee_cli.tiny.pace import paces
+    from selfee_cli.tiny.evaluate import draw_tasks
     from selfee_cli.tiny.revisions import Study, run
+    from selfee_cli.tiny.subject import prepare
     from selfee_cli.ui.table import show_table
 
     if svg is not None:
         _check_picture(svg)
-    path = resolve_model(model, say=console.say, quiet=console.quiet)
-    check_loadable(path)
     temperatures = tuple(temperature or (0.7, 0.0))
     study = Study(questions=questions, chains=seeds, temperatures=temperatures, part=part)
-    console.say("one chain at a time")
     few = draw_tasks(part, min(_TIMED, questions), study.families)
-    pace = paces(path, few, study.temperatures)
-    found = run(*load(path), study, progress=console.say)
+    alone = not batch or model.quant != "none" or model.engine == "native"
+    pace, write = prepare(
+        model.open, few, temperatures, batch=0 if alone else batch, say=console.say
+    )
+    found = run(write, study, progress=console.say)
+    name = model.model or "tiny"
     if as_json:
         console.json(
             {
                 "schema": "selfee.bench-revisions/1",
-                "model": model,
+                "model": name,
                 "part": part,
                 "questions": questions * len(study.families),
                 "chains_of_a_question": study.chains,
@@ -94,7 +96,7 @@ def revisions(
     if svg is not None:  # at the end: whatever becomes of the picture, the figures are there
         from selfee_cli.tiny.plot import plot
 
-        opt.write_text(svg, plot(found, f"{model}: right answers, {questions} of each family"))
+        opt.write_text(svg, plot(found, f"{name}: right answers, {questions} of each family"))
 
 
 def _check_picture(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An engine as a source of tokens: it samples, takes supplied tokens, and goes back."""
+"""An engine at work on a sequence: it samples, takes supplied tokens, and goes back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DecodeStats:
 
 
 class Decoder:
-    """Continues ``prompt`` with an engine. It is a ``TokenSource`` of the protocol.
+    """Continues ``prompt`` with an engine. It is a ``TokenSequence`` of the protocol.
 
     After every pass the cache holds one token less than the sequence: the last one sampled, which
     the next pass reads. What the engine's cache already holds of the prompt is not read again.

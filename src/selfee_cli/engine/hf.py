@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
 from selfee_cli.engine.base import Engine, is_out_of_memory
+from selfee_cli.engine.llama import Loader
 from selfee_cli.errors import SelfeeError
+from selfee_cli.weights.checkpoint import open_checkpoint
 
 
 class TransformersEngine(Engine):
@@ -29,9 +32,14 @@ class TransformersEngine(Engine):
         context_length: int | None = None,
     ) -> None:
         super().__init__()
-        self._model = _load(path, device, dtype)
+        self._model = load_network(path, device, dtype)
+        if self._model._is_stateful:
+            raise SelfeeError(
+                f"{path} keeps a state in place of keys and values: no token can be taken back",
+                hint="take a model with attention in all its layers",
+            )
         config = self._model.config.get_text_config()
-        trained = int(getattr(config, "max_position_embeddings", None) or 2048)
+        trained = trained_length(self._model)
         if context_length is not None and context_length > trained:
             raise SelfeeError(
                 f"--context {context_length} exceeds the {trained} this model was made for",
@@ -87,20 +95,27 @@ def cache_keyword(model: Any) -> str:
     return "cache" if "cache" in parameters else "past_key_values"
 
 
-def _load(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
+def trained_length(network: Any) -> int:
+    """Return how many tokens a causal model of transformers was made for."""
+    config = network.config.get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or 2048)
+
+
+def load_network(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load a checkpoint directory, in any layout, as a causal model of transformers.
+
+    Raises:
+        SelfeeError: transformers cannot load it, or tensors are missing.
+    """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, local_files_only=True
-        )
-        model, report = loaded
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        if is_out_of_memory(error):
+        model, report = _loaded(path, dtype)
+    except Exception as error:  # transformers raises many kinds where files are not what it expects
+        if isinstance(error, SelfeeError) or is_out_of_memory(error):
             raise
-        first = str(error).strip().splitlines()[0]
         raise SelfeeError(
-            f"transformers cannot load {path}: {first}",
+            f"transformers cannot load {path}: {shorten(str(error), 200, placeholder=' ...')}",
             hint="are config.json and the weights of one model? `selfee inspect` lists them",
         ) from error
     if report["missing_keys"]:  # they would be random numbers
@@ -110,3 +125,15 @@ def _load(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
             hint="is the download complete? `selfee inspect` lists what is there",
         )
     return model.to(device).eval()
+
+
+def _loaded(path: Path, dtype: torch.dtype) -> Any:
+    """Return the model and transformers' report on its tensors."""
+    options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
+    with open_checkpoint(path) as checkpoint:
+        if checkpoint.layout != "meta":
+            return AutoModelForCausalLM.from_pretrained(path, local_files_only=True, **options)
+        load = Loader(checkpoint, torch.device("cpu"), dtype, "none", lambda _: None)
+        state = {name: load(name, tuple(info.shape)) for name, info in checkpoint.tensors.items()}
+        config = LlamaConfig(**checkpoint.config)
+        return LlamaForCausalLM.from_pretrained(None, config=config, state_dict=state, **options)

@@ -262,10 +262,6 @@ def _engine_for(checkpoint: Checkpoint, options: LoadOptions) -> str:
             f"the native engine cannot run {checkpoint.path}: {reason}",
             hint="--engine transformers",
         )
-    if wanted == "transformers" and checkpoint.layout == "meta":
-        raise SelfeeError(
-            "transformers cannot load Meta's layout", hint="--engine native reads it directly"
-        )
     return wanted if wanted != "auto" else "transformers" if reason else "native"
 
 

@@ -7,6 +7,7 @@ same however many positions one forward pass covers and however often it is cut 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,17 @@ def sample(logits: torch.Tensor, sampling: Sampling, position: int) -> list[int]
     Raises:
         SelfeeError: the logits are not finite.
     """
+    return choose(
+        logits, sampling, [uniform(sampling.seed, position + row) for row in range(len(logits))]
+    )
+
+
+def choose(logits: torch.Tensor, sampling: Sampling, draws: Sequence[float]) -> list[int]:
+    """Return one token for each row of ``logits`` (rows, vocab): where its draw in [0, 1) falls.
+
+    Raises:
+        SelfeeError: the logits are not finite.
+    """
     import torch
 
     if logits.device.type == "mps":  # which has no float64
@@ -74,9 +86,8 @@ def sample(logits: torch.Tensor, sampling: Sampling, position: int) -> list[int]
             raise _not_finite()
         return [int(token) for token in best.indices.tolist()]
     chances = _truncated(logits / max(sampling.temperature, _LEAST_TEMPERATURE), sampling)
-    summed = chances.double().cumsum(dim=-1)  # (rows, vocab); unnormalised is fine
+    summed = chances.cumsum(dim=-1, dtype=torch.float64)  # (rows, vocab); unnormalised is fine
     totals = summed[:, -1:]
-    draws = [uniform(sampling.seed, position + row) for row in range(len(logits))]
     points = torch.tensor(draws, dtype=torch.float64).to(totals.device)[:, None] * totals
     tokens = torch.searchsorted(summed, points, right=True).clamp_(max=logits.shape[-1] - 1)
     *chosen, finite = torch.cat((tokens[:, 0], totals.isfinite().all()[None].long())).tolist()

@@ -119,7 +119,7 @@ class Session:
         )
         engine.cancelled = cancelled
         try:
-            for event in driver.run():
+            for event in driver.run(decoder.sample):
                 if isinstance(event, ChainEnded):
                     chain = replace(event.chain, instruction=instruction, input=input)
                     chain = self._with_figures(chain, prompt, decoder, options)

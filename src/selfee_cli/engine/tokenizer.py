@@ -90,7 +90,7 @@ class Tokenizer:
         return b"".join(map(self.token_bytes, ids))
 
 
-class _SentencePiece:
+class SentencePiece:
     """A ``tokenizer.model``."""
 
     def __init__(self, data: bytes) -> None:
@@ -103,10 +103,12 @@ class _SentencePiece:
         self.size = int(self._processor.vocab_size())
 
     def encode(self, text: str) -> list[int]:
+        """Return the ids of a whole text, without special tokens."""
         ids: list[int] = self._processor.Encode(text)
         return ids
 
     def token_bytes(self, id: int) -> bytes:
+        """Return what a piece stands for; nothing where it is no piece, or no text."""
         processor = self._processor
         if id >= processor.vocab_size() or processor.IsControl(id) or processor.IsUnknown(id):
             return b""
@@ -114,6 +116,7 @@ class _SentencePiece:
         return _sentencepiece_bytes(piece)
 
     def id_of(self, token: str) -> int | None:
+        """Return the id of a piece by its name."""
         id = self._processor.PieceToId(token)
         return id if self._processor.IdToPiece(id) == token else None
 
@@ -216,7 +219,7 @@ def _load_codec(path: Path) -> _Codec:
     model, fast = path / "tokenizer.model", path / "tokenizer.json"
     if model.is_file():
         try:
-            return _SentencePiece(model.read_bytes())
+            return SentencePiece(model.read_bytes())
         except RuntimeError as error:
             if not fast.is_file():  # some models ship another format by the same name
                 raise SelfeeError(

@@ -49,11 +49,18 @@ class Turn:
     score: float | None = None
     enforced: bool = False
     """The model's own verdict was overruled, or a missing one supplied."""
+    overruled: Verdict | None = None
+    """That verdict, where the turn was written here; recorded turns do not keep it."""
 
     @property
     def is_final_candidate(self) -> bool:
         """An answer or a revision: what a reader could take as the result."""
         return self.id.kind is not TurnKind.FEEDBACK
+
+    @property
+    def own_verdict(self) -> Verdict | None:
+        """What the model itself concluded."""
+        return self.overruled if self.enforced else self.verdict
 
     def to_json(self, *, measured: bool = True) -> dict[str, Any]:
         """Return the turn as the command-line contract writes it.

@@ -1,8 +1,8 @@
 """Drives one chain: reads what a model writes, and holds the revision policy against it.
 
-The model is a :class:`TokenSource`: it samples, it takes tokens it did not sample, and it can be
-cut back. A local network, a remote server and a script in a test all fit behind it, so the rules
-below are written once.
+What it writes is a :class:`TokenSequence`: it takes tokens that were not sampled, and can be cut
+back. A local network, a row of a batch, a remote server and a script in a test all fit behind it,
+so the rules below are written once.
 
 **Enforcement.** In a feedback that owes a revision, a verdict "not needed", an end of text, a
 missing verdict and text running on after the verdict are treated alike: the ids are cut back to
@@ -11,15 +11,14 @@ the model goes on from there. An end of text in an answer or revision that owes 
 the feedback's header. Text that may still be withdrawn is never shown.
 
 A chain need not begin with its answer: given complete turns to begin with, the driver writes on
-after them. The prompt of its source then ends with their text and with the header that is due.
+after them. The prompt of its sequence then ends with their text and with the header that is due.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from selfee_cli.protocol.chain import (
@@ -40,30 +39,19 @@ from selfee_cli.protocol.grammar import (
     TurnBuffer,
     TurnKind,
     Verdict,
-    find_verdict,
     last_verdict,
-    without_space,
 )
+from selfee_cli.protocol.overruling import overrule_at, supplied_verdict
 from selfee_cli.protocol.policy import RevisionPolicy
 from selfee_cli.protocol.text import TokenText, Vocabulary
 
-SUPPLIED_VERDICT = "Revision is needed."
-_REST_OF_SENTENCE = re.compile(r"[^.!?\n]{0,200}[.!?]*[\"')\]]* ?")
 
-
-class TokenSource(Protocol):
-    """A model part-way through a sequence of ids."""
+class TokenSequence(Protocol):
+    """The ids that a model reads and writes on."""
 
     @property
     def capacity(self) -> int:
         """How many ids the context takes after the prompt."""
-        ...
-
-    def sample(self) -> Sequence[int]:
-        """Append sampled ids to the sequence, at least one, and return them.
-
-        Nothing where the work was cancelled half-way; the sequence is then what it was.
-        """
         ...
 
     def rewrite(self, keep: int, ids: Sequence[int]) -> None:
@@ -80,16 +68,21 @@ class _OpenTurn:
     began: float
     shown: int = 0
     enforced: bool = False
+    overruled: Verdict | None = None
     complete: bool = False
     """It was brought to its end, though no header follows it."""
 
 
 class ChainDriver:
-    """Writes one chain. ``run`` yields its events and may be used once."""
+    """Writes one chain, and may be used once.
+
+    ``run`` yields its events. Where the sampling is someone else's loop: ``begin``, then ``take``
+    as long as it ``goes_on``, then ``finish``.
+    """
 
     def __init__(
         self,
-        source: TokenSource,
+        sequence: TokenSequence,
         vocabulary: Vocabulary,
         policy: RevisionPolicy,
         *,
@@ -102,7 +95,7 @@ class ChainDriver:
         """Prepare a chain.
 
         Args:
-            source: Samples; its prompt ends where the chain begins, or goes on.
+            sequence: Its prompt ends where the chain begins, or goes on.
             vocabulary: Turns ids into text and back.
             policy: How many revisions there must and may be.
             beginning: The complete turns that stand there already.
@@ -111,7 +104,7 @@ class ChainDriver:
             finishing: Asked at the end of every turn; the chain ends there where it says yes.
             clock: Seconds, for the figures.
         """
-        self._source = source
+        self._sequence = sequence
         self._vocabulary = vocabulary
         self._policy = policy
         self._max_new_tokens = max_new_tokens
@@ -128,25 +121,39 @@ class ChainDriver:
         first = beginning[-1].id.next if beginning else ANSWER
         self._open = _OpenTurn(TurnBuffer(first), first_token=0, began=clock())
 
-    def run(self) -> Iterator[Event]:
-        """Write the chain; ends with ``ChainEnded`` however the chain ends."""
-        yield TurnStarted(self._turn.id)
-        while self._stop is None:
+    def run(self, sample: Callable[[], Sequence[int]]) -> Iterator[Event]:
+        """Write the chain; ends with ``ChainEnded`` however the chain ends.
+
+        ``sample`` appends sampled ids to the sequence, at least one, and returns them; nothing
+        where the work was cancelled half-way, the sequence being what it was.
+        """
+        yield self.begin()
+        while self.goes_on():
+            yield from self.take(sample())
+        yield from self.finish()
+
+    def begin(self) -> Event:
+        """Return the first event."""
+        return TurnStarted(self._turn.id)
+
+    def goes_on(self) -> bool:
+        """Whether something is to be sampled."""
+        if self._stop is None:
             self._stop = self._out_of_room(len(self._ids))
             if self._cancelled():
                 self._stop = StopReason.INTERRUPTED
-            if self._stop is not None:
+        return self._stop is None
+
+    def take(self, sampled: Sequence[int]) -> Iterator[Event]:
+        """Read what was sampled and appended to the sequence, which may be rewritten."""
+        if not sampled:
+            self._stop = StopReason.INTERRUPTED
+        cuts = self._cuts
+        for id in sampled:
+            yield from self._accept(id)
+            # Whatever was sampled beyond a cut, or beyond the end, is void.
+            if self._cuts != cuts or self._stop or self._out_of_room(len(self._ids)):
                 break
-            cuts = self._cuts
-            sampled = self._source.sample()
-            if not sampled:
-                self._stop = StopReason.INTERRUPTED
-            for id in sampled:
-                yield from self._accept(id)
-                # Whatever was sampled beyond a cut, or beyond the end, is void.
-                if self._cuts != cuts or self._stop or self._out_of_room(len(self._ids)):
-                    break
-        yield from self._finish()
 
     @property
     def _turn(self) -> TurnBuffer:
@@ -189,7 +196,7 @@ class ChainDriver:
         """Look at the turn after a piece of text was added to it."""
         turn = self._turn
         if turn.id.kind is TurnKind.FEEDBACK and self._policy.must_continue(turn.id):
-            cut = _overrule_at(turn)
+            cut = overrule_at(turn)
             if cut is not None:
                 self._supply_verdict(cut)
         if turn.header_at is None or self._stop is not None:
@@ -209,10 +216,10 @@ class ChainDriver:
     def _supply_verdict(self, at: int) -> None:
         turn = self._turn
         own = turn.verdict.verdict if turn.verdict else None
-        at = without_space(turn.text, at)
-        space = "" if at == 0 or turn.text[at - 1].isspace() else " "
-        self._supply(at, space + SUPPLIED_VERDICT + turn.due)
-        self._open.enforced = own is not Verdict.NEEDED and self._stop is None  # there was room
+        at, verdict = supplied_verdict(turn.text, at)
+        self._supply(at, verdict + turn.due)
+        if own is not Verdict.NEEDED and self._stop is None:  # there was room
+            self._open.enforced, self._open.overruled = True, own
 
     def _supply(self, at: int, text: str) -> None:
         """Cut the turn back to its first ``at`` characters and write ``text`` there."""
@@ -224,7 +231,7 @@ class ChainDriver:
             self._stop = self._out_of_room(kept + len(supplied) - 1)
             supplied = self._vocabulary.encode_continuation(straddled)  # that was shown
             supplied = supplied if self._fits(kept, supplied) else []
-        self._source.rewrite(kept, supplied)
+        self._sequence.rewrite(kept, supplied)
         self._cuts += 1
         del self._ids[kept:]
         self._forced = [(start, min(end, kept)) for start, end in self._forced if start < kept]
@@ -277,6 +284,7 @@ class ChainDriver:
             verdict=read.verdict,
             score=read.score,
             enforced=self._open.enforced,
+            overruled=self._open.overruled,
         )
         self._turns.append(turn)
         return TurnEnded(turn)
@@ -285,12 +293,13 @@ class ChainDriver:
         """Why no id may follow ``ids`` generated ones, or None where one may."""
         if self._max_new_tokens is not None and ids >= self._max_new_tokens:
             return StopReason.MAX_NEW_TOKENS
-        return StopReason.CONTEXT if ids >= self._source.capacity else None
+        return StopReason.CONTEXT if ids >= self._sequence.capacity else None
 
     def _fits(self, kept: int, ids: Sequence[int]) -> bool:
         return self._out_of_room(kept + len(ids) - 1) is None
 
-    def _finish(self) -> Iterator[Event]:
+    def finish(self) -> Iterator[Event]:
+        """Close the open turn and the chain."""
         self._turn.append(self._text.close())
         yield from self._show_up_to(len(self._turn.text))
         yield self._close(self._turn.text, until=len(self._ids), complete=self._open.complete)
@@ -303,37 +312,3 @@ class ChainDriver:
             usage={"completion_tokens": len(self._ids)},
         )
         yield ChainEnded(chain)
-
-
-def overruled(feedback: Turn) -> Turn:
-    """Return a complete feedback with the verdict that a revision is needed.
-
-    It is the turn that the driver would have written had it enforced the revision.
-    """
-    text, span = feedback.text, find_verdict(feedback.text)
-    at = without_space(text, span.start if span else len(text))
-    space = "" if at == 0 or text[at - 1].isspace() else " "
-    enforced = feedback.enforced or span is None or span.verdict is not Verdict.NEEDED
-    kept = read_turn(feedback.id, text[:at] + space + SUPPLIED_VERDICT, complete=True)
-    return replace(kept, tokens=feedback.tokens, seconds=feedback.seconds, enforced=enforced)
-
-
-def _overrule_at(turn: TurnBuffer) -> int | None:
-    """Where a feedback that owes a revision must be cut, or None while it may go on as it is."""
-    verdict = turn.verdict
-    if verdict is None:
-        return turn.header_at
-    if verdict.verdict is Verdict.NOT_NEEDED:
-        return verdict.start
-    if turn.header_at is not None:
-        return None
-    rest = turn.text[verdict.end :]
-    sentence = _REST_OF_SENTENCE.match(rest)
-    beyond = rest[sentence.end() if sentence else 0 :]
-    return None if turn.due.startswith(_one_blank_line(beyond)) else verdict.start
-
-
-def _one_blank_line(text: str) -> str:
-    """``text`` with any run of three and more newlines at its start cut to two."""
-    newlines = len(text) - len(text.lstrip("\n"))
-    return text[max(0, newlines - 2) :]

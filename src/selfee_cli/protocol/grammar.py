@@ -163,16 +163,13 @@ class TurnBuffer:
 
     def __init__(self, id: TurnId) -> None:
         self.id = id
+        self.due = id.next.header
+        """The header that would end this turn."""
         self.text = ""
         self.verdict: VerdictSpan | None = None
         """The first verdict, of a feedback."""
         self.header_at: int | None = None
         """Where the due header begins, once it stands there whole."""
-
-    @property
-    def due(self) -> str:
-        """The header that would end this turn."""
-        return self.id.next.header
 
     def append(self, piece: str) -> None:
         """Add what was just written."""

@@ -4,8 +4,8 @@
 - The texts it is trained on: ``checks``, ``chains``, ``drills``, ``recipe``, ``stages``,
   ``vocabulary``. All these are plain Python (and SentencePiece).
 - Training: ``network``, ``optimizer``, ``train``, ``export``.
-- Measuring it, or any model: ``writer``, ``rows``, ``decode``, ``evaluate``, ``pace``,
-  ``revisions``, ``plot``.
+- Measuring it, or any model: ``written``, ``writer``, ``rows``, ``decode``, ``pace``,
+  ``evaluate``, ``revisions``, ``subject``, ``plot``.
 - The files that come with the package: ``bundle`` and the folder ``assets``.
 """
 

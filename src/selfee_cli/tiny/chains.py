@@ -11,8 +11,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from selfee_cli.protocol.driver import SUPPLIED_VERDICT
 from selfee_cli.protocol.grammar import TurnId, TurnKind
+from selfee_cli.protocol.overruling import SUPPLIED_VERDICT
 from selfee_cli.protocol.prompt import Exchange, render_prompt
 from selfee_cli.tiny import tasks
 from selfee_cli.tiny.checks import (

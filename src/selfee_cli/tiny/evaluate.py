@@ -7,19 +7,17 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from selfee_cli.errors import NotFoundError, SelfeeError
-from selfee_cli.protocol.prompt import render_prompt
+from selfee_cli.engine.tokenizer import Tokenizer
 from selfee_cli.tiny import drills, phrasings, tasks
 from selfee_cli.tiny.checks import SUM, Segment, Weights
-from selfee_cli.tiny.decode import Plan, Written, write_chains
+from selfee_cli.tiny.decode import write_chains
 from selfee_cli.tiny.tasks import Part, Task
 from selfee_cli.tiny.vocabulary import Vocabulary
-from selfee_cli.weights.checkpoint import open_checkpoint
+from selfee_cli.tiny.written import Plan, Written
 
 DRILLS: dict[str, Callable[[random.Random], list[Segment]]] = {
     "names": partial(drills.comparisons, numbers=False),
@@ -111,12 +109,11 @@ def draw_tasks(part: Part, count: int, families: Iterable[str], seed: int = 1) -
 
 
 def measure(
-    model: Any, vocabulary: Vocabulary, chosen: Sequence[Task], plan: Plan
+    model: Any, tokenizer: Tokenizer, chosen: Sequence[Task], plan: Plan
 ) -> dict[str, Tally]:
     """Return the tally of each family over chains on the ``chosen`` tasks."""
-    prompts = [render_prompt(task.question) for task in chosen]
     tallies: dict[str, Tally] = {}
-    chains = write_chains(model, vocabulary, prompts, plan)
+    chains = write_chains(model, tokenizer, [task.question for task in chosen], plan)
     for task, chain in zip(chosen, chains, strict=True):
         tallies.setdefault(task.family, Tally()).add(task, chain)
     return tallies
@@ -155,33 +152,3 @@ def _hits(model: Any, texts: Sequence[tuple[list[int], list[float]]]) -> list[tu
     hits = model(input_ids=ids, use_cache=False).logits[:, :-1].argmax(-1) == ids[:, 1:]
     counted = weights > 0
     return list(zip(weights[counted].tolist(), hits[counted].tolist(), strict=True))
-
-
-def check_loadable(folder: Path) -> None:
-    """Refuse, by its headers alone, a model that :func:`load` cannot read.
-
-    Raises:
-        NotFoundError: there are no weights, or no ``tokenizer.model``.
-        SelfeeError: they are no LLaMA in Hugging Face's layout.
-    """
-    with open_checkpoint(folder) as checkpoint:
-        layout, kind = checkpoint.layout, checkpoint.config.get("model_type")
-    if layout == "meta" or kind != "llama":
-        what = "in Meta's layout" if layout == "meta" else "no LLaMA"
-        raise SelfeeError(f"{folder} is {what}", hint=_LOADABLE)
-    if not (folder / "tokenizer.model").is_file():
-        raise NotFoundError(f"{folder} has no tokenizer.model", hint=_LOADABLE)
-
-
-_LOADABLE = "take a LLaMA in Hugging Face's layout that has a tokenizer.model"
-
-
-def load(folder: Path) -> tuple[Any, Vocabulary]:
-    """Load a model folder in float32; errors are those of :func:`check_loadable`."""
-    from transformers import LlamaForCausalLM
-    from transformers.utils import logging
-
-    check_loadable(folder)
-    logging.disable_progress_bar()
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model.eval(), Vocabulary.load(folder / "tokenizer.model")

@@ -1,20 +1,19 @@
-"""How fast chains come one at a time: the package's engine, which looks its drafts up."""
+"""Chains one at a time, by the package's engine, which looks its drafts up: what they cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from selfee_cli.engine.loading import load_model
 from selfee_cli.engine.options import AskOptions
-from selfee_cli.engine.session import Session
-from selfee_cli.protocol.chain import ChainEnded
-from selfee_cli.tiny.decode import Plan
+from selfee_cli.engine.sampling import Sampling
+from selfee_cli.protocol.chain import Chain, ChainEnded
 from selfee_cli.tiny.tasks import Task
+from selfee_cli.tiny.written import Plan, Written
+
+if TYPE_CHECKING:
+    from selfee_cli.engine.session import Session
 
 
 @dataclass(kw_only=True)
@@ -49,34 +48,31 @@ class Pace:
         }
 
 
-def paces(
-    path: Path, chosen: Sequence[Task], temperatures: Sequence[float], revisions: int = 3
-) -> dict[float, Pace]:
-    """Return the pace of the model at ``path`` at each temperature, a session for each."""
-    threads = torch.get_num_threads()
-    try:
-        model = load_model(path)  # which may choose how many threads there are
-        return {t: _pace(Session(model), chosen, t, revisions) for t in temperatures}
-    finally:
-        torch.set_num_threads(threads)
+def write_alone(session: Session, questions: Sequence[str], plan: Plan) -> list[Written]:
+    """Write one chain for each question: as the batched decoder does, for any model there is."""
+    return [Written.of(_ask(session, *asked, plan)) for asked in enumerate(questions)]
 
 
-def _pace(session: Session, chosen: Sequence[Task], temperature: float, revisions: int) -> Pace:
-    pace = Pace(revisions=revisions)
-    for seed, task in enumerate(chosen):
-        session.history.clear()
-        options = AskOptions.make(
-            min_revisions=revisions,
-            max_revisions=revisions,
-            max_new_tokens=(2 * revisions + 1) * Plan.turn_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
-        for event in session.ask(task.question, options=options):
-            if isinstance(event, ChainEnded):
-                usage, timing = event.chain.usage, event.chain.timing
-                pace.chains += 1
-                pace.tokens += usage["completion_tokens"]
-                pace.passes += usage["forward_passes"]
-                pace.seconds += timing["prefill_seconds"] + timing["decode_seconds"]
-    return pace
+def pace(session: Session, chosen: Sequence[Task], temperature: float, revisions: int = 3) -> Pace:
+    """Return what chains on ``chosen`` with so many enforced revisions cost."""
+    plan = Plan(enforced=revisions, at_most=revisions, temperature=temperature)
+    found = Pace(revisions=revisions)
+    for index, task in enumerate(chosen):
+        chain = _ask(session, index, task.question, plan)
+        found.chains += 1
+        found.tokens += chain.usage["completion_tokens"]
+        found.passes += chain.usage["forward_passes"]
+        found.seconds += chain.timing["prefill_seconds"] + chain.timing["decode_seconds"]
+    return found
+
+
+def _ask(session: Session, index: int, question: str, plan: Plan) -> Chain:
+    session.history.clear()
+    options = AskOptions(
+        policy=plan.policy,
+        sampling=Sampling(temperature=plan.temperature, seed=plan.seed_of(index)),
+        max_new_tokens=plan.max_new_tokens,
+    )
+    *_, last = session.ask(question, options=options)
+    assert isinstance(last, ChainEnded)
+    return last.chain

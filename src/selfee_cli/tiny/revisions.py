@@ -4,10 +4,9 @@ The control answers anew instead of revising: the majority of independent answer
 chain has (one more than its revisions), and as many as its tokens would pay for. A model that only
 answers twice gains what the control gains; one that finds its mistakes gains more.
 
-Autonomous chains are read off the enforced ones rather than drawn anew: up to the model's first
-verdict that nothing is needed, both are drawn from one distribution, and with the same noise they
-are one text. So each share has the error of independent chains, while the shares of one question
-go together.
+Autonomous chains are drawn with the noise of the enforced ones: up to the model's first verdict
+that nothing is needed they are one text. So each share has the error of independent chains, while
+the shares of one question go together.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from selfee_cli.protocol.prompt import render_prompt
-from selfee_cli.tiny.decode import Plan, Written, until_satisfied, write_chains
 from selfee_cli.tiny.evaluate import Tally, draw_tasks
 from selfee_cli.tiny.tasks import FAMILIES, Part, Task
-from selfee_cli.tiny.vocabulary import Vocabulary
+from selfee_cli.tiny.written import Plan, Written
+
+Write = Callable[[Sequence[str], Plan], list[Written]]
+"""Writes a chain for each question."""
 
 AFTER = (0, 1, 2, 3, 6)
 """Revisions after which the current answer is graded."""
@@ -42,7 +42,6 @@ class Study:
     temperatures: tuple[float, ...] = (0.7, 0.0)
     families: tuple[str, ...] = FAMILIES
     part: Part = Part.STUDY
-    batch: int = Plan.batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ class Group:
 
     Shares are collected by question, whose several chains count as one: ``after[k][q]`` is the
     share of chains in which question ``q`` stood right after ``k`` revisions. ``free`` tallies the
-    autonomous chains, which are beginnings of the enforced ones.
+    autonomous chains.
     """
 
     contents: list[str] = field(default_factory=list)
@@ -155,15 +154,12 @@ Groups = dict[str, Group]
 
 
 def run(
-    model: Any,
-    vocabulary: Vocabulary,
-    study: Study,
-    progress: Callable[[str], None] = lambda _: None,
+    write: Write, study: Study, progress: Callable[[str], None] = lambda _: None
 ) -> dict[float, Groups]:
     """Return the groups of each temperature; ``progress`` is told what is under way."""
     chosen = draw_tasks(study.part, study.questions, study.families)
     return {
-        temperature: _Measurement(model, vocabulary, chosen, study, progress).at(temperature)
+        temperature: _Measurement(write, chosen, study, progress).at(temperature)
         for temperature in study.temperatures
     }
 
@@ -171,35 +167,27 @@ def run(
 class _Measurement:
     def __init__(
         self,
-        model: Any,
-        vocabulary: Vocabulary,
+        write: Write,
         chosen: Sequence[Task],
         study: Study,
         progress: Callable[[str], None],
     ) -> None:
-        self.model, self.vocabulary, self.study, self.progress = model, vocabulary, study, progress
-        self.chosen = chosen
-        self.prompts = [render_prompt(task.question) for task in chosen]
+        self.write, self.chosen, self.study, self.progress = write, chosen, study, progress
 
     def at(self, temperature: float) -> Groups:
         """Return the groups of one temperature."""
         count = self.study.chains if temperature else 1  # greedy ones are all the same
-        plan = Plan(
-            temperature=temperature,
-            seed=_CHAINS_SEED,
-            batch=self.study.batch,
-            enforced=_MOST,
-            at_most=_MOST,
-        )
+        alone = Plan(temperature=temperature, seed=_CHAINS_SEED)
         self.progress(f"temperature {temperature:g}: {_MOST} revisions enforced")
-        forced = self._write(plan, count)
+        forced = self._write(replace(alone, enforced=_MOST, at_most=_MOST), count)
+        self.progress(f"temperature {temperature:g}: as the model decides")
+        free = self._write(alone, count)
         pay = {k: _answers_for(forced, k) for k in CONTROLS}
         drawn = self._draw(temperature, count, max(pay.values())) if temperature else []
         groups: Groups = {}
         for q, task in enumerate(self.chosen):
             group = groups.setdefault(task.family, Group(answers_for=pay))
-            free = [until_satisfied(c, self.vocabulary, Plan.at_most) for c in forced[q]]
-            _grade(group, task, forced[q], free)
+            _grade(group, task, forced[q], free[q])
             if temperature:
                 _control(group, task, drawn[q])
         whole = Group(answers_for=pay)
@@ -210,7 +198,7 @@ class _Measurement:
     def _draw(self, temperature: float, count: int, answers: int) -> list[list[list[Written]]]:
         """Return for each question so many times so many independent answers."""
         self.progress(f"temperature {temperature:g}: {answers} answers alone, {count} times")
-        plan = Plan(temperature=temperature, seed=_ANSWERS_SEED, batch=self.study.batch, at_most=0)
+        plan = Plan(temperature=temperature, seed=_ANSWERS_SEED, at_most=0)
         drawn = self._write(plan, count * answers)
         return [[d[at : at + answers] for at in range(0, len(d), answers)] for d in drawn]
 
@@ -219,9 +207,8 @@ class _Measurement:
         size = self.study.questions
         families = [range(at, at + size) for at in range(0, len(self.chosen), size)]
         order = [q for family in families for _ in range(count) for q in family]
-        prompts = [self.prompts[q] for q in order]
-        found: list[list[Written]] = [[] for _ in self.prompts]
-        written = write_chains(self.model, self.vocabulary, prompts, plan)
+        found: list[list[Written]] = [[] for _ in self.chosen]
+        written = self.write([self.chosen[q].question for q in order], plan)
         for q, chain in zip(order, written, strict=True):
             found[q].append(chain)
         return found
@@ -230,7 +217,7 @@ class _Measurement:
 def _grade(group: Group, task: Task, forced: list[Written], free: list[Written]) -> None:
     group.contents.append(task.content)
     for k, values in group.after.items():
-        values.append(_mean(task.grade(chain.answers[k]) for chain in forced))
+        values.append(_mean(task.grade(chain.standing(k)) for chain in forced))
         group.tokens[k] += sum(chain.cost(k) for chain in forced)
     group.autonomous.append(_mean(task.grade(chain.answers[-1]) for chain in free))
     group.free_revisions += sum(len(chain.answers) - 1 for chain in free)

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from selfee_cli.engine.base import is_out_of_memory
 from selfee_cli.engine.hf import cache_keyword
+from selfee_cli.errors import ResourceError
 
 _ROOM = 64  # columns
-_UNSEEN = torch.finfo(torch.float32).min  # added to the scores of what is not looked at
 
 
 class Rows(Cache):
-    """Rows of a causal model of transformers, in float32, and the cache its layers write to.
+    """Rows of a causal model of transformers, and the cache its layers write to.
 
-    Used in torch's inference mode.
+    Used in torch's inference mode, and for networks of which :func:`agrees` holds.
     """
 
     def __init__(self, model: Any) -> None:
@@ -37,24 +38,41 @@ class Rows(Cache):
         """Read ``ids`` (rows, width), each row from its position in ``starts`` on.
 
         Returns:
-            logits (rows, width, vocabulary).
+            logits (rows, width, vocabulary), in float32.
+
+        Raises:
+            ResourceError: memory ran out.
         """
-        self._positions = torch.tensor(starts)[:, None] + torch.arange(len(ids[0]))
+        device, dtype = self._model.device, self._model.dtype
+        ahead = torch.arange(len(ids[0]), device=device)
+        self._positions = torch.tensor(starts, device=device)[:, None] + ahead
         self._seen = max(starts) + len(ids[0])
-        seen = torch.arange(self._seen) <= self._positions[..., None]  # (rows, width, columns)
-        out = self._model(
-            input_ids=torch.tensor(ids),
-            attention_mask=torch.where(seen, 0.0, _UNSEEN)[:, None],
-            position_ids=self._positions,
-            use_cache=True,
-            **{self._keyword: self},
-        )
-        logits: Tensor = out.logits.float()
+        columns = torch.arange(self._seen, device=device)
+        unseen = columns > self._positions[..., None]  # (rows, width, columns)
+        mask = torch.zeros(unseen.shape, dtype=dtype, device=device)
+        try:
+            out = self._model(
+                input_ids=torch.tensor(ids, device=device),
+                attention_mask=mask.masked_fill_(unseen, torch.finfo(dtype).min)[:, None],
+                position_ids=self._positions,
+                use_cache=True,
+                **{self._keyword: self},
+            )
+            logits: Tensor = out.logits.float()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ResourceError(
+                f"the memory of {device} ran out with {len(ids)} chains of {self._seen} tokens",
+                hint="--batch takes fewer at once",
+            ) from error
         return logits
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy rows over others."""
-        source, target = torch.tensor(sources), torch.tensor(targets)
+        device = self._model.device
+        source = torch.tensor(sources, device=device)
+        target = torch.tensor(targets, device=device)
         for part in (*self._keys, *self._values):
             part[target, :, : self._seen] = part[source, :, : self._seen]
 
@@ -63,7 +81,7 @@ class Rows(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Store a layer's keys and values (rows, heads, width, head size); return all of them."""
         count = len(key_states)
-        rows = torch.arange(count)[:, None]
+        rows = torch.arange(count, device=key_states.device)[:, None]
         for parts, new in ((self._keys, key_states), (self._values, value_states)):
             if layer_idx == len(parts):
                 parts.append(new[:, :, :0])
@@ -71,6 +89,34 @@ class Rows(Cache):
             parts[layer_idx][rows, :, self._positions] = new.transpose(1, 2)
         keys, values = self._keys[layer_idx], self._values[layer_idx]
         return keys[:count, :, : self._seen], values[:count, :, : self._seen]
+
+
+_PROBE = ([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [8, 9, 7, 9, 3, 2, 3, 8])
+"""Ids of two texts, the first longer by three."""
+
+
+@torch.inference_mode()
+def agrees(network: Any) -> bool:
+    """Whether a network reads rows as it reads each text alone.
+
+    Not every architecture takes a mask and positions for each row, or keeps keys and values.
+    """
+    long, short = ([id % network.config.vocab_size for id in text] for text in _PROBE)
+    try:
+        rows = Rows(network)
+        rows.read([long[:8], short], [0, 0])
+        read = rows.read([long[8:], short[5:]], [8, 5])  # the second has gone back
+        for text, mine in zip((long, short), read, strict=True):
+            ids = torch.tensor([text], device=network.device)
+            alone = network(input_ids=ids, use_cache=False).logits[0, -3:].float()
+            if (mine - alone).norm() > _TOLERANCE[network.dtype] * alone.norm():
+                return False
+    except Exception:  # whatever a foreign network makes of what it does not know
+        return False
+    return True
+
+
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 def _fitting(part: Tensor, rows: int, columns: int) -> Tensor:

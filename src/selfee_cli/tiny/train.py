@@ -19,16 +19,16 @@ from pathlib import Path
 
 import torch
 
-from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import evaluate, export, recipe, tasks
 from selfee_cli.tiny.chains import Own
-from selfee_cli.tiny.decode import Plan, write_answers
+from selfee_cli.tiny.decode import write_answers
 from selfee_cli.tiny.network import Encoded, gradients, new_model, twin
 from selfee_cli.tiny.optimizer import MuonAdamW
 from selfee_cli.tiny.recipe import Shape, Stage
 from selfee_cli.tiny.stages import STAGES
 from selfee_cli.tiny.tasks import Part, Task
 from selfee_cli.tiny.vocabulary import Vocabulary, train_vocabulary
+from selfee_cli.tiny.written import Plan
 
 POOL = 600
 MINUTES = 94.0
@@ -179,8 +179,8 @@ class Training:
                 if task.family != "other":
                     chosen.append(task)
             plan = Plan(enforced=enforced, temperature=0.8, seed=seed)
-            prompts = [render_prompt(task.question) for task in chosen]
-            written = write_answers(self.model, self.vocabulary, prompts, plan)
+            questions = [task.question for task in chosen]
+            written = write_answers(self.model, self.vocabulary, questions, plan)
             for task, chain in zip(chosen, written, strict=True):
                 turns = []
                 for answer in chain.answers:

@@ -13,10 +13,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import sentencepiece
 
+from selfee_cli.engine.tokenizer import SentencePiece, Tokenizer
 from selfee_cli.tiny import chains, drills, tasks
 from selfee_cli.tiny.checks import Segment
 
@@ -116,55 +116,29 @@ def _parts(text: str) -> Iterator[str]:
         yield from _PART.findall(line)
 
 
-class Vocabulary:
+class Vocabulary(Tokenizer):
     """A loaded tokenizer that also says which loss weight each token has."""
 
     def __init__(self, model: bytes) -> None:
+        super().__init__(SentencePiece(model), bos=BOS, ends=[EOS])
         self.model = model
-        self._processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
-        self._sizes = [self._size(i) for i in range(len(self))]
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
         """Read a ``tokenizer.model``."""
         return cls(path.read_bytes())
 
-    def __len__(self) -> int:
-        return int(self._processor.get_piece_size())
-
-    def _size(self, index: int) -> int:
-        """How many bytes of text a piece stands for."""
-        if self._processor.is_byte(index):
-            return 1
-        if self._processor.is_control(index):
-            return 0
-        piece: str = self._processor.id_to_piece(index)
-        return len(piece.replace("▁", " ").encode())
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``, BOS first."""
-        return [BOS, *self._processor.encode(text)]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ``ids``."""
-        return str(self._processor.decode(list(ids)))
-
-    def tail(self, text: str) -> list[int]:
-        """Return the ids ``text`` has after other text: no BOS, no leading space of its own."""
-        anchor = self._processor.encode("\n")
-        return list(self._processor.encode("\n" + text)[len(anchor) :])
-
     def weigh(self, segments: Sequence[Segment], *, end: float) -> tuple[list[int], list[float]]:
         """Return ids and their loss weights: BOS, the text, and EOS with the weight ``end``.
 
         A token has the weight of the segment in which its last byte lies.
         """
-        ids = self.encode("".join(text for text, _ in segments))
+        ids = self.encode_prompt("".join(text for text, _ in segments))
         ends = list(accumulate(len(text.encode()) for text, _ in segments))
         weights = [0.0]
         at = -1  # the dummy prefix stands before the text's first byte
         for index in ids[1:]:
-            at += self._sizes[index]
+            at += len(self.token_bytes(index))
             place = bisect_left(ends, at) if at > 0 else 0
             weights.append(segments[place][1])
         return [*ids, EOS], [*weights, end]
