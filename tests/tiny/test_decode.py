@@ -20,6 +20,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
@@ -81,7 +83,9 @@ FOLLOW = {
 """How much likelier a piece becomes after another, so that turns end now and then."""
 
 
-def network(seed: int, kind: Any = LlamaForCausalLM, config: Any = LlamaConfig) -> Any:
+def network(
+    seed: int, kind: Any = LlamaForCausalLM, config: Any = LlamaConfig, **changes: object
+) -> Any:
     """A network whose next piece hangs on the last one most, and on the others too."""
     torch.manual_seed(seed)
     shape = {
@@ -96,6 +100,7 @@ def network(seed: int, kind: Any = LlamaForCausalLM, config: Any = LlamaConfig) 
         "bos_token_id": BOS,
         "eos_token_id": EOS,
         "pad_token_id": None,
+        **changes,
     }
     model = kind(config(**shape))
     with torch.no_grad():
@@ -195,6 +200,13 @@ def test_a_chain_ends_with_its_context(networks: list[Any]) -> None:
         )
         assert met["context"] > 0
         assert max(chain.tokens for chain in expected) <= max(context, 5)
+
+
+def test_a_chain_ends_where_a_window_would_slide() -> None:
+    model = network(0, MistralForCausalLM, MistralConfig, sliding_window=20)
+    plan = Plan(enforced=2, at_most=4, seed=3, turn_tokens=12)
+    expected, _ = plainly(model, QUESTIONS[:8], plan, context=20)
+    assert write_chains(model, VOCABULARY, QUESTIONS[:8], plan) == expected
 
 
 def test_other_networks_of_transformers_will_do() -> None:
