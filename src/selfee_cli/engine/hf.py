@@ -33,7 +33,7 @@ class TransformersEngine(Engine):
     ) -> None:
         super().__init__()
         self._model = load_network(path, device, dtype)
-        if self._model._is_stateful:
+        if getattr(self._model, "_is_stateful", False):
             raise SelfeeError(
                 f"{path} keeps a state in place of keys and values: no token can be taken back",
                 hint="take a model with attention in all its layers",
