@@ -31,7 +31,7 @@ from selfee_cli.protocol.chain import ChainEnded, StopReason
 from selfee_cli.protocol.driver import ChainDriver
 from selfee_cli.protocol.prompt import split_prompt
 from selfee_cli.tiny import decode
-from selfee_cli.tiny.decode import write_answers, write_chains
+from selfee_cli.tiny.decode import write_chains
 from selfee_cli.tiny.rows import Rows, agrees
 from selfee_cli.tiny.written import Plan, Written
 
@@ -226,10 +226,10 @@ def test_a_network_that_is_not_read_in_rows_is_told() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
 def test_answers_to_one_question_are_independent_and_share_a_row(networks: list[Any]) -> None:
-    plan = Plan(temperature=0.7, seed=4, turn_tokens=18)
+    plan = Plan(at_most=0, temperature=0.7, seed=4, turn_tokens=18)
     questions = [question for question in QUESTIONS[:8] for _ in range(5)]
-    expected, _ = plainly(networks[0], questions, replace(plan, at_most=0))
-    written = write_answers(networks[0], VOCABULARY, questions, plan)
+    expected, _ = plainly(networks[0], questions, plan)
+    written = write_chains(networks[0], VOCABULARY, questions, plan)
     assert written == expected
     assert len({tuple(chain.ids) for chain in written}) > 2 * len(set(questions))
 

@@ -32,14 +32,15 @@ class TransformersEngine(Engine):
         context_length: int | None = None,
     ) -> None:
         super().__init__()
-        self._model = load_network(path, device, dtype)
-        if getattr(self._model, "_is_stateful", False):
+        self.network = load_network(path, device, dtype)
+        """The model, of which others may make use while this engine does not."""
+        if getattr(self.network, "_is_stateful", False):
             raise SelfeeError(
                 f"{path} keeps a state in place of keys and values: no token can be taken back",
                 hint="take a model with attention in all its layers",
             )
-        config = self._model.config.get_text_config()
-        trained = trained_length(self._model)
+        config = self.network.config.get_text_config()
+        trained = trained_length(self.network)
         if context_length is not None and context_length > trained:
             raise SelfeeError(
                 f"--context {context_length} exceeds the {trained} this model was made for",
@@ -49,9 +50,9 @@ class TransformersEngine(Engine):
         self.vocab_size = int(config.vocab_size)
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
         self._device = device
-        self.parameters = self._model.num_parameters()
+        self.parameters = self.network.num_parameters()
         self.weight_bytes = self.parameters * dtype.itemsize
-        self._keyword = cache_keyword(self._model)
+        self._keyword = cache_keyword(self.network)
         self._cache: Any = DynamicCache()
         self._watch_layers(int(config.num_hidden_layers))
 
@@ -60,7 +61,7 @@ class TransformersEngine(Engine):
         past = len(self.ids)
         positions = torch.arange(past, past + len(ids), device=self._device)[None]
         try:
-            output = self._model(
+            output = self.network(
                 input_ids=torch.tensor([ids], device=self._device),
                 position_ids=positions,
                 use_cache=True,
@@ -82,7 +83,7 @@ class TransformersEngine(Engine):
 
     def _watch_layers(self, count: int) -> None:
         """Ask before every layer whether the pass is given up."""
-        for module in self._model.modules():
+        for module in self.network.modules():
             if isinstance(module, torch.nn.ModuleList) and len(module) == count:
                 for layer in module:
                     layer.register_forward_pre_hook(lambda *_: self._check())

@@ -95,7 +95,7 @@ def load_model(
         raise UsageError(
             f"--context is {options.context_length}; it must be at least {LEAST_CONTEXT}"
         )
-    _restore_threads()
+    restore_threads()
     with open_checkpoint(path) as checkpoint:
         _refuse_delta(checkpoint)
         tokenizer = load_tokenizer(path)
@@ -158,7 +158,7 @@ def _choose_threads(engine: Engine) -> None:
         _threads_before = many
 
 
-def _restore_threads() -> None:
+def restore_threads() -> None:
     """Give the next model the threads that there were before a small one took a single one."""
     global _threads_before
     if _threads_before is not None and torch.get_num_threads() == 1:

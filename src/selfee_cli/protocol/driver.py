@@ -76,8 +76,8 @@ class _OpenTurn:
 class ChainDriver:
     """Writes one chain, and may be used once.
 
-    ``run`` yields its events. Where the sampling is someone else's loop: ``begin``, then ``take``
-    as long as it ``goes_on``, then ``finish``.
+    ``run`` yields its events. Where the sampling is someone else's loop: ``take`` as long as it
+    ``goes_on``, then ``finish``.
     """
 
     def __init__(
@@ -127,14 +127,10 @@ class ChainDriver:
         ``sample`` appends sampled ids to the sequence, at least one, and returns them; nothing
         where the work was cancelled half-way, the sequence being what it was.
         """
-        yield self.begin()
+        yield TurnStarted(self._turn.id)
         while self.goes_on():
             yield from self.take(sample())
         yield from self.finish()
-
-    def begin(self) -> Event:
-        """Return the first event."""
-        return TurnStarted(self._turn.id)
 
     def goes_on(self) -> bool:
         """Whether something is to be sampled."""

@@ -13,7 +13,6 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,13 +73,6 @@ def write_chains(
     del guesses  # which live as long as chains of their prompts are written
     found = _Batches(network, plan, waiting, batch).write()
     return [found[index] for index in range(len(questions))]
-
-
-def write_answers(
-    network: Any, tokenizer: Tokenizer, questions: Sequence[str], plan: Plan
-) -> list[Written]:
-    """As :func:`write_chains`, but stop when the last enforced revision is written."""
-    return write_chains(network, tokenizer, questions, replace(plan, at_most=0))
 
 
 class _Row:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from selfee_cli.engine.base import is_out_of_memory
-from selfee_cli.engine.hf import load_network
+from selfee_cli.engine.hf import TransformersEngine, load_network
+from selfee_cli.engine.loading import restore_threads
 from selfee_cli.engine.session import Session
 from selfee_cli.errors import SelfeeError
 from selfee_cli.tiny.decode import write_chains
@@ -40,7 +41,6 @@ def prepare(
     Raises:
         SelfeeError: the model cannot be loaded.
     """
-    threads = torch.get_num_threads()  # loading a small model may choose a single one
     session = load()
     say("timing a few chains, one at a time")
     paces = {t: pace(Session(session.model), few, t) for t in temperatures}
@@ -49,20 +49,25 @@ def prepare(
     path, tokenizer, engine = session.model.path, session.model.tokenizer, session.model.engine
     device, dtype = torch.device(engine.device.partition("+")[0]), getattr(torch, engine.dtype)
     context = engine.context_length
+    network = engine.network if isinstance(engine, TransformersEngine) else None
     del session, engine
-    torch.set_num_threads(threads)
-    network = _network(path, device, dtype, say)
+    restore_threads()
+    network = _in_rows(network, path, device, dtype, say)
     if network is None:
         return paces, partial(write_alone, load())
     return paces, partial(write_chains, network, tokenizer, batch=batch, context=context)
 
 
-def _network(
-    path: Path, device: torch.device, dtype: torch.dtype, say: Callable[[str], None]
+def _in_rows(
+    network: Any | None,
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    say: Callable[[str], None],
 ) -> Any | None:
-    """Return a network of transformers that is read in rows, or say why there is none."""
+    """Return the network, loaded if need be, where it is read in rows; else say why it is not."""
     try:
-        network = load_network(path, device, dtype)
+        network = network or load_network(path, device, dtype)
         if agrees(network):
             return network
         reason = "this architecture is not read in rows"

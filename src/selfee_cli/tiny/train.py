@@ -21,7 +21,7 @@ import torch
 
 from selfee_cli.tiny import evaluate, export, recipe, tasks
 from selfee_cli.tiny.chains import Own
-from selfee_cli.tiny.decode import write_answers
+from selfee_cli.tiny.decode import write_chains
 from selfee_cli.tiny.network import Encoded, gradients, new_model, twin
 from selfee_cli.tiny.optimizer import MuonAdamW
 from selfee_cli.tiny.recipe import Shape, Stage
@@ -178,9 +178,9 @@ class Training:
                 task = recipe.draw_task(rng, self.stages[self.at])
                 if task.family != "other":
                     chosen.append(task)
-            plan = Plan(enforced=enforced, temperature=0.8, seed=seed)
+            plan = Plan(enforced=enforced, at_most=enforced, temperature=0.8, seed=seed)
             questions = [task.question for task in chosen]
-            written = write_answers(self.model, self.vocabulary, questions, plan)
+            written = write_chains(self.model, self.vocabulary, questions, plan)
             for task, chain in zip(chosen, written, strict=True):
                 turns = []
                 for answer in chain.answers:
