@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import termios
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -57,5 +58,45 @@ def test_a_terminal_has_its_modes_again_wherever_a_signal_strikes(number: str) -
     child.expect(pexpect.EOF)
     after = termios.tcgetattr(child.child_fd)
     child.close()
+    assert child.exitstatus == 128 + getattr(signal, number)
+    assert after == before
+
+
+STRUCK_WHILE_IT_LOADS = """
+import os, signal, sys
+from pathlib import Path
+from selfee_cli.ui.entry_history import EntryHistory
+from selfee_cli.ui.loading import Loading
+from selfee_cli.ui.prompt import PromptEntries
+from selfee_cli.ui.signals import orderly_end
+
+def strike(self):
+    os.kill(os.getpid(), signal.{number})
+    return []
+
+EntryHistory.load_history_strings = strike
+loading = Loading(lambda *_: None)
+with orderly_end():
+    PromptEntries(
+        loading=loading, history=Path(sys.argv[1]), vi=False, color=False,
+        words=lambda _: (), fold=lambda: None,
+    ).next()
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGQUIT"])
+def test_a_signal_is_not_caught_by_what_it_strikes_within_the_prompt(
+    tmp_path: Path, number: str
+) -> None:
+    script = STRUCK_WHILE_IT_LOADS.format(number=number)
+    child = pexpect.spawn(
+        sys.executable, ["-c", script, str(tmp_path / "history")], timeout=30, encoding="utf-8"
+    )
+    before = termios.tcgetattr(child.child_fd)
+    child.expect(pexpect.EOF)
+    after = termios.tcgetattr(child.child_fd)
+    child.close()
+    assert "Loading history failed" not in child.before
+    assert "Traceback" not in child.before
     assert child.exitstatus == 128 + getattr(signal, number)
     assert after == before

@@ -20,6 +20,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from selfee_cli.ui.entries import CONTINUATION, PROMPT, Cleared
 from selfee_cli.ui.entry_history import open_history
 from selfee_cli.ui.loading import Loading
+from selfee_cli.ui.signals import ended_by
 
 _REFRESH = 0.25  # seconds, while something loads
 _PATHS = ("/read", "/file", "/save", "/load", "/resume")
@@ -50,6 +51,7 @@ class PromptEntries:
         """
         self._loading = loading
         self._fold = fold
+        self._ending: SystemExit | None = None
         self._session: PromptSession[str] = PromptSession(
             message=self._message,
             history=open_history(history),
@@ -70,13 +72,28 @@ class PromptEntries:
         """Return the next entry; None at Ctrl-D."""
         refresh = 0 if self._loading.is_over else _REFRESH
         try:
-            return self._session.prompt(
-                default=beginning, refresh_interval=refresh, handle_sigint=False
-            )
+            with ended_by(self._end):
+                return self._session.prompt(
+                    default=beginning, refresh_interval=refresh, handle_sigint=False
+                )
         except KeyboardInterrupt:
             raise Cleared(self._session.default_buffer.text) from None
         except EOFError:
             return None
+        finally:
+            if self._ending is not None:  # an entry was sent before the loop came to it
+                raise self._ending
+
+    def _end(self, end: SystemExit) -> None:
+        """Leave through the loop: raised where a signal strikes, a callback there may catch it.
+
+        A second signal does not wait for the loop.
+        """
+        app = self._session.app
+        if self._ending is not None or app.loop is None or app.is_done:
+            raise end
+        self._ending = end
+        self._leave_with(end)
 
     def _message(self) -> StyleAndTextTuples:
         app = self._session.app
@@ -96,7 +113,7 @@ class PromptEntries:
             if app.is_running and not app.is_done:
                 app.exit(exception=error)
 
-        app.loop.call_soon(leave)
+        app.loop.call_soon_threadsafe(leave)  # which wakes a loop that waits for keys
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 
@@ -28,15 +27,25 @@ def orderly_end() -> Iterator[None]:
     Ctrl-\\ sends one of them. One that is ignored, as ``nohup`` has it, stays ignored.
     """
 
-    def leave(number: int, _: object) -> None:
-        sys.exit(128 + number)
+    def leave(end: SystemExit) -> None:
+        raise end
+
+    with ended_by(leave), _modes_kept(0):
+        yield
+
+
+@contextmanager
+def ended_by(leave: Callable[[SystemExit], None]) -> Iterator[None]:
+    """Let the signals that end a process call ``leave`` meanwhile, with the exit that is due."""
+
+    def struck(number: int, _: object) -> None:
+        leave(SystemExit(128 + number))
 
     all_of_them = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     ending = [each for each in all_of_them if signal.getsignal(each) != signal.SIG_IGN]
-    before = {each: signal.signal(each, leave) for each in ending}
+    before = {each: signal.signal(each, struck) for each in ending}
     try:
-        with _modes_kept(0):
-            yield
+        yield
     finally:
         for each, previous in before.items():
             signal.signal(each, previous)
