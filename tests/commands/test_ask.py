@@ -81,7 +81,7 @@ def test_quantised_weights_still_add(quant: str) -> None:
 
 
 def test_a_pipe_gets_the_final_answer_alone() -> None:
-    done = selfee("ask", "-", "--verbose", input=f"{QUESTION}\n", FORCE_COLOR="")
+    done = selfee("ask", "-", "--verbose", "--seed", "4", input=f"{QUESTION}\n", FORCE_COLOR="")
     assert done.returncode == 0
     assert "native engine, float32 on cpu, 2048 tokens of context" in done.stderr
     assert len(done.stdout.splitlines()) == 1
@@ -108,7 +108,8 @@ def test_jsonl_streams_the_events() -> None:
 def test_show_chain_in_a_pipe_is_plain_text(tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("Some text.")
-    done = selfee("ask", QUESTION, "--show", "chain", "--input", f"@{note}", "--min-revisions", "1")
+    seen = ("--show", "chain", "--input", f"@{note}", "--min-revisions", "1", "--seed", "4")
+    done = selfee("ask", QUESTION, *seen)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("── Answer\n")
     assert "── Feedback 1\n" in done.stdout
@@ -122,7 +123,7 @@ def test_a_question_longer_than_the_context() -> None:
 
 def test_ctrl_c_prints_what_is_complete() -> None:
     command = [sys.executable, "-m", "selfee_cli", "ask", QUESTION, "--jsonl"]
-    command += ["--min-revisions", "40", "-q"]
+    command += ["--min-revisions", "40", "--seed", "4", "-q"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     ) as process:
@@ -242,7 +243,7 @@ def test_memory_that_runs_out_while_loading(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_is_cut_off_is_told_as_such(untrained: Path) -> None:
-    short = selfee("ask", QUESTION, "--max-new-tokens", "2", "--min-revisions", "1")
+    short = selfee("ask", QUESTION, "--max-new-tokens", "2", "--min-revisions", "1", "--seed", "4")
     assert short.returncode == 0
     assert "the answer is cut off: --max-new-tokens is reached; more" in short.stderr
     assert "0 of 1 revisions were completed" in short.stderr

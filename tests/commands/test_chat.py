@@ -297,7 +297,9 @@ def test_what_is_made_in_a_fresh_home_is_its_owners(
     monkeypatch.setenv("SELFEE_HOME", str(home))
     before = os.umask(0o022)
     try:
-        done = selfee(*TINY, "--max-revisions", "0", input="Add 1 and 2.\n/nonsense\n")
+        done = selfee(
+            *TINY, "--max-revisions", "0", "--seed", "4", input="Add 1 and 2.\n/nonsense\n"
+        )
     finally:
         os.umask(before)
     assert "unknown command" in done.stderr

@@ -103,7 +103,7 @@ def test_how_chains_are_shown(home: Path) -> None:
 
 def test_switches(home: Path) -> None:
     write(home, "quiet = true\n")
-    assert selfee("ask", "What is 47 + 85?").stderr == ""
+    assert selfee("ask", "What is 47 + 85?", "--seed", "4").stderr == ""
     write(home, "no-color = true\n")
     error = fails(4, "ask", "hi", "--model", "nowhere", FORCE_COLOR="1")
     assert error.startswith("error: ")
