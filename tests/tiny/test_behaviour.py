@@ -51,6 +51,26 @@ def test_what_it_does_not_know_it_says(session: Session, question: str) -> None:
     assert ask(session, question).final.strip() in ANSWERS
 
 
+@pytest.mark.xfail(strict=True, reason="it takes them for its own: README says so")
+@pytest.mark.parametrize(
+    "question",
+    [
+        "def f(x):\n    return x+1",
+        "let y = 12 - x;",
+        "lambda x: x + 40",
+        "return 20 + 5",
+        "What is 154 + 48?",
+        "What is 100 + 100?",
+        "What is 35 - 46?",
+        "What is 47 + 85 + 3?",
+        "Which nine days come after Monday?",
+    ],
+)
+def test_what_looks_like_a_task_of_its_own(session: Session, question: str) -> None:
+    session.history.clear()
+    assert ask(session, question).final.strip() in ANSWERS
+
+
 @pytest.mark.parametrize(
     "question",
     [
