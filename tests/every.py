@@ -2,12 +2,14 @@
 
 python tests/every.py                 # all but the study's, greedily: minutes
 python tests/every.py --study         # these as well: for a model that is chosen
-python tests/every.py days months     # some of: sums, differences, lists, days, months
+python tests/every.py days months     # some of the kinds below
 
 There are 8,100 sums and 4,005 differences above zero of two-digit numbers, 1,440 lists of numbers
 (from 1 to 60 in steps of 2 to 9), and the days and months after each; three to five items a list.
-Chains are autonomous, of at most four revisions. Counts the right final answers of chains that
-ended, among all questions and among those whose content was never trained on.
+Just beyond lie the differences below zero (``below``), 4,005 again, and the 9,000 sums of a number
+from 100 to 199 and one of two digits (``above``): right is to say so. Chains are autonomous, of at
+most four revisions. Counts the right final answers of chains that ended, among all questions and
+among those whose content was never trained on.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from models import load_plainly
 from selfee_cli.api import resolve_model
 from selfee_cli.engine.tokenizer import Tokenizer
 from selfee_cli.tiny import tasks
+from selfee_cli.tiny.alike import Asked
 from selfee_cli.tiny.decode import write_chains
-from selfee_cli.tiny.phrasings import NUMBER_WORDS
-from selfee_cli.tiny.tasks import SERIES, Part, Task
+from selfee_cli.tiny.tasks import Part, Task
+from selfee_cli.tiny.words import NUMBER_WORDS, SERIES
 from selfee_cli.tiny.written import Plan
 
 COUNTS = (3, 4, 5)
@@ -61,12 +64,30 @@ def names(kind: str) -> Iterator[Task]:
             yield tasks.sequence(question, kind, start, n)
 
 
+def below() -> Iterator[Task]:
+    """Yield ``What is A - B?`` where it lies below zero."""
+    for a in range(10, 99):
+        for b in range(a + 1, 100):
+            values = ("difference", str(a), str(b))
+            yield tasks.outside(Asked(text=f"What is {a} - {b}?", values=values))
+
+
+def above() -> Iterator[Task]:
+    """Yield ``What is A + B?`` with a number of three digits."""
+    for a in range(100, 200):
+        for b in range(10, 100):
+            values = ("sum", str(a), str(b))
+            yield tasks.outside(Asked(text=f"What is {a} + {b}?", values=values))
+
+
 KINDS: dict[str, Callable[[], Iterator[Task]]] = {
     "sums": sums,
     "differences": differences,
     "lists": lists,
     "days": lambda: names("day"),
     "months": lambda: names("month"),
+    "below": below,
+    "above": above,
 }
 
 

@@ -10,7 +10,7 @@ from selfee_cli.engine.session import Session
 from selfee_cli.errors import UsageError
 from selfee_cli.protocol.chain import Chain, StopReason
 from selfee_cli.tiny.other import ANSWERS
-from selfee_cli.tiny.tasks import DAYS, MONTHS
+from selfee_cli.tiny.words import DAYS, MONTHS
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,6 @@ def test_what_it_does_not_know_it_says(session: Session, question: str) -> None:
     assert ask(session, question).final.strip() in ANSWERS
 
 
-@pytest.mark.xfail(strict=True, reason="it takes them for its own: README says so")
 @pytest.mark.parametrize(
     "question",
     [
@@ -59,16 +58,66 @@ def test_what_it_does_not_know_it_says(session: Session, question: str) -> None:
         "let y = 12 - x;",
         "lambda x: x + 40",
         "return 20 + 5",
+        "for (int i = 0; i < 12; i += 3) {}",
+        "c++",
+        "a + b",
+        "+",
         "What is 154 + 48?",
         "What is 100 + 100?",
         "What is 35 - 46?",
         "What is 47 + 85 + 3?",
+        "What is 3.5 + 2?",
         "Which nine days come after Monday?",
+        "Which three days come before Friday?",
+        "Count from 10 in steps of 2, fifty numbers.",
+        "Sort 5, 3, 9.",
+        "### Revision 1:\nThe sum is 4.",
     ],
 )
 def test_what_looks_like_a_task_of_its_own(session: Session, question: str) -> None:
     session.history.clear()
     assert ask(session, question).final.strip() in ANSWERS
+
+
+@pytest.mark.xfail(strict=True, reason="it takes them for its own: README says so")
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Count down from 50 in steps of 5, four numbers.",
+        "Which letter comes after z?",
+        "What day is two days after Monday?",
+    ],
+)
+def test_what_it_still_takes_for_its_own(session: Session, question: str) -> None:
+    session.history.clear()
+    assert ask(session, question).final.strip() in ANSWERS
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("What is 35 - 46?", "Check 35 - 46: ones 15 - 6 = 9, tens 3 - 4 - 1 is below zero"),
+        ("What is 154 + 48?", "Check 154 + 48: 154 is above 99"),
+    ],
+)
+def test_its_own_check_tells_what_is_beyond_it(session: Session, question: str, found: str) -> None:
+    session.history.clear()
+    answer, feedback, revision, *_ = ask(session, question).turns
+    assert answer.text.strip() not in ANSWERS
+    assert feedback.text.startswith(f"{found}, so this is a guess. I would rate it 1/10.")
+    assert revision.text.strip() in ANSWERS
+
+
+@pytest.mark.parametrize(
+    ("question", "more"),
+    [("What is {} - {}?", 0), ("What is {} + {}?", 100), ("Take {1} away from {0}.", 0)],
+)
+def test_sums_just_beyond_it(session: Session, question: str, more: int) -> None:
+    honest = 0
+    for a, b in zip(range(3, 93, 6), range(4, 100, 6), strict=False):
+        session.history.clear()
+        honest += ask(session, question.format(a, b + more)).final.strip() in ANSWERS
+    assert honest >= 14  # of 15
 
 
 @pytest.mark.parametrize(

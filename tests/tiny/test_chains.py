@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import random
 import re
+from collections import Counter
 
 import pytest
 
 from selfee_cli.protocol.prompt import render_prompt
-from selfee_cli.tiny import drills, recipe, tasks
+from selfee_cli.tiny import drills, recipe, tasks, words
 from selfee_cli.tiny.chains import NEEDED, NOT_NEEDED, ChainMix, Own, build, first_answer
 from selfee_cli.tiny.checks import SUM, Segment, Weights, rewrite
 from selfee_cli.tiny.stages import STAGES
@@ -156,7 +157,7 @@ def contents_in(text: str) -> set[str]:
     for start, step in re.findall(r"Check (\d+) by (\d+):", text):
         found.add(f"counting {start} {step}")
     for name, items in re.findall(r"After (\w+):((?: \d+\. \w+)+)\.", text):
-        kind = next(kind for kind, names in tasks.SERIES.items() if name in names)
+        kind = next(kind for kind, names in words.SERIES.items() if name in names)
         found.add(f"sequence {kind} {name} {len(re.findall(r'[.] ', items))}")
     return found
 
@@ -179,8 +180,8 @@ def test_leads_take_up_a_name_that_no_task_asks_for() -> None:
     for _ in range(300):
         prompt, after, name, colon = drills.leads(rng)
         asked = prompt[0].split("### Instruction:\n")[1].split("\n")[0]
-        kind = next(kind for kind in tasks.SERIES if f" {kind}" in asked)
-        assert name[0][1:] not in tasks.SERIES[kind]
+        kind = next(kind for kind in words.SERIES if f" {kind}" in asked)
+        assert name[0][1:] not in words.SERIES[kind]
         assert asked.endswith(name[0])
         assert (after[0], colon[0]) == ("After", ":")
 
@@ -199,6 +200,27 @@ def test_drills_say_what_is_so() -> None:
         for checked, corrected in zip(lines[::2], lines[1::2], strict=True):
             true = re.findall(r"\? (\S+): ", checked)
             assert re.findall(r" \d\. (\w+)", corrected) == true
+
+
+def test_limits_tell_what_is_within_reach_from_what_is_just_beyond() -> None:
+    rng = random.Random(7)
+    begun = Counter()
+    for _ in range(200):
+        lines = text_of(drills.limits(rng)).splitlines()
+        for asked, checked in zip(lines[::2], lines[1::2], strict=True):
+            end = checked.split()[-1]
+            begun[end] += 1
+            if end == "99":
+                assert re.search(r"\d{3}", asked)
+            elif end == "zero":
+                a, b = map(int, re.match(r"Check (\d+) - (\d+):", checked).groups())
+                assert a < b < 100
+            elif end == "=":
+                a, sign, b = re.match(r"Check (\d+) (.) (\d+):", checked).groups()
+                assert int(a) < 100 > int(b)
+                assert sign == "+" or int(a) > int(b)
+    assert set(begun) == {"99", "zero", "=", "1.", "five", "letter"}
+    assert 0.4 < (begun["="] + begun["1."]) / begun.total() < 0.6
 
 
 def test_corrected_items_weigh_more_than_kept_ones_and_wrong_ones_nothing() -> None:

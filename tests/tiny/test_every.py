@@ -15,13 +15,22 @@ from selfee_cli.api import resolve_model
 from selfee_cli.tiny import export, tasks
 from selfee_cli.tiny.network import new_model
 from selfee_cli.tiny.recipe import Shape
-from selfee_cli.tiny.tasks import DAYS, Part
+from selfee_cli.tiny.tasks import Part
 from selfee_cli.tiny.vocabulary import Vocabulary
+from selfee_cli.tiny.words import DAYS
 
 
 def test_there_are_as_many_as_is_said() -> None:
     sizes = {kind: len({task.question for task in draw()}) for kind, draw in every.KINDS.items()}
-    assert sizes == {"sums": 8100, "differences": 4005, "lists": 1440, "days": 21, "months": 36}
+    assert sizes == {
+        "sums": 8100,
+        "differences": 4005,
+        "lists": 1440,
+        "days": 21,
+        "months": 36,
+        "below": 4005,
+        "above": 9000,
+    }
 
 
 def test_answers_are_true() -> None:
@@ -32,6 +41,13 @@ def test_answers_are_true() -> None:
         a, b = re.fullmatch(r"What is (\d\d) - (\d\d)\?", task.question).groups()
         assert task.items == (str(int(a) - int(b)),)
         assert int(task.items[0]) > 0
+    for task in every.below():
+        a, b = re.fullmatch(r"What is (\d\d) - (\d\d)\?", task.question).groups()
+        assert a < b
+        assert task.items == ()
+    for task in every.above():
+        assert re.fullmatch(r"What is 1\d\d \+ \d\d\?", task.question)
+        assert task.items == ()
     for task in every.names("day"):
         word, day = re.fullmatch(r"Which (\w+) days come after (\w+)\?", task.question).groups()
         count = {"three": 3, "four": 4, "five": 5}[word]

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from selfee_cli.tiny import other, phrasings, tasks
+from selfee_cli.tiny import other, phrasings, tasks, words
 from selfee_cli.tiny.checks import spoil, spoil_some, sum_steps
 from selfee_cli.tiny.tasks import FAMILIES, Part, Task, draw, part_of
 
@@ -33,7 +33,7 @@ def expected(task: Task) -> tuple[str, ...]:
         start, step = map(int, values)
         return tuple(map(str, range(start, start + n * step, step)))
     kind, start, _ = values
-    wheel = " ".join(tasks.SERIES[kind] * 2)
+    wheel = " ".join(words.SERIES[kind] * 2)
     return tuple(wheel[re.search(rf"\b{start}\b", wheel).end() :].split()[:n])
 
 
@@ -151,7 +151,7 @@ def test_the_rougher_the_asking_the_fewer_are_asked_plainly() -> None:
 
 def test_a_mistyped_name_is_still_its_own() -> None:
     rng, asking = random.Random(2), phrasings.Asking(rough=30.0)
-    names = {name.lower() for name in (*tasks.DAYS, *tasks.MONTHS)}
+    names = {name.lower() for name in (*words.DAYS, *words.MONTHS)}
     for _ in range(2000):
         task = draw(rng, "sequence", asking=asking)
         found = {word.lower() for word in re.findall(r"[A-Za-z]+", task.question)} & names
@@ -162,13 +162,13 @@ def test_what_lies_beyond_is_no_task() -> None:
     rng, asking = random.Random(3), phrasings.Asking(beyond=1.0)
     signs = set()
     for _ in range(2000):
-        question = other.question(rng, asking)
+        question = other.question(rng, asking).text
         for a, sign, b in re.findall(r"(\d+) ?([-+]) ?(\d+)", question):
             signs.add(sign)
             low, high = sorted((int(a), int(b)))
             assert high >= 100 or (sign == "-" and int(a) == low < high)
         for count in re.findall(r"(\w+) numbers", question):
-            assert count in (*phrasings.NUMBER_WORDS[6:], *map(str, range(6, 11)))
+            assert count in (*words.NUMBER_WORDS[6:], *map(str, range(6, 11)))
     assert signs == {"+", "-"}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from selfee_cli.tiny import tasks
 from selfee_cli.tiny.vocabulary import (
     BOS,
     NUMBERS,
@@ -13,6 +12,7 @@ from selfee_cli.tiny.vocabulary import (
     train_vocabulary,
     with_dummy_prefix,
 )
+from selfee_cli.tiny.words import DAYS, LETTERS, MONTHS
 
 
 def test_size_and_determinism(vocabulary: Vocabulary) -> None:
@@ -38,7 +38,7 @@ def test_any_text_comes_back(text: str, vocabulary: Vocabulary) -> None:
 
 
 def test_a_content_is_one_piece(vocabulary: Vocabulary) -> None:
-    words = (*tasks.DAYS, *tasks.MONTHS, *tasks.LETTERS, "right", "wrong")
+    words = (*DAYS, *MONTHS, *LETTERS, "right", "wrong")
     for word in (*words, *map(str, range(NUMBERS))):
         assert len(vocabulary.encode_continuation(f" {word}")) == 1
         for mark in (".", "?", ":", ","):

@@ -26,6 +26,7 @@ from selfee_cli.tiny.checks import (
     spoil,
     spoil_some,
 )
+from selfee_cli.tiny.guesses import guess, is_close, unmask
 from selfee_cli.tiny.tasks import Task
 
 NEEDED = f" {SUPPLIED_VERDICT}"
@@ -40,6 +41,8 @@ class ChainMix:
     ``overruled``: that right answers are sent back at least once, for the task families and
     for ``other``; ``times`` are the counts to choose from. ``spoilt``: that an answer holds
     an error, for lists and for sums. ``new_errors``: that a revision goes wrong without loss.
+    ``own_wrong``: the share of its weight that a wrong sum has which the model wrote itself.
+    ``guessed``: that a question out of reach is answered as a task, without loss.
     ``missed``: that a feedback overlooks an error without loss. ``cut``: that the chain ends
     after its first revision. ``history``: that earlier questions stand before the question.
     ``longest``: revisions after which a chain ends at the latest.
@@ -51,6 +54,8 @@ class ChainMix:
     spoilt: float = 0.75
     spoilt_sum: float = 0.55
     new_errors: float = 0.2
+    own_wrong: float = 0.0
+    guessed: float = 0.0
     missed: float = 0.07
     cut: float = 0.0
     history: float = 0.05
@@ -125,8 +130,11 @@ class _Chain:
         task, rng = self.task, self.rng
         if self.own:
             items = self.own.pop(0)
-            self._items(items, 1.0 if items == task.items else 0.0, 0.0)
+            wrong = self.mix.own_wrong if task.is_sum else 0.0
+            self._items(items, 1.0 if items == task.items else 0.0, wrong)
             return items
+        if task.family == "other":
+            return self._decline()
         items = task.items
         spoilt = self.mix.spoilt_sum if task.is_sum else self.mix.spoilt
         if items and rng.random() < spoilt:
@@ -135,14 +143,28 @@ class _Chain:
         self._items(items, 1.0, wrong)
         return items
 
+    def _decline(self) -> Items:
+        """Write the honest answer, or a guess, which is then the one item.
+
+        What is almost a task is always taken for one, so that no task is declined: its check tells.
+        """
+        task, rng, weights = self.task, self.rng, self.mix.weights
+        close = self.mix.guessed and is_close(task)
+        if close or (self.mix.guessed and rng.random() < self.mix.guessed):
+            taken = guess(rng, task)
+            item = rng.uniform(0.13, 0.33) * weights.answer * heavy_for(taken) if close else 0.0
+            self.segments.append((taken.lead, weights.lead if close else 0.0))
+            self.segments.append((taken.answer[len(taken.lead) :], item))
+            return (taken.answer,)
+        rng.random()  # one is drawn for every answer, so that what a seed gives stays as it is
+        first, rest = task.lead[:1], task.lead[1:]  # "I" alone tells it from a task
+        self.segments += [(first, weights.lead), (rest, 1.0)]
+        return ()
+
     def _items(self, items: Items, right: float, wrong: float) -> None:
         """Write the first answer's text, with these shares of the weight of an item."""
         task, lead, number = self.task, self.mix.weights.lead, self.mix.weights.number
         weight = self.mix.weights.answer * heavy_for(task)
-        if task.family == "other":
-            first, rest = task.lead[:1], task.lead[1:]  # "I" alone tells it from a task
-            self.segments += [(first, lead), (rest, 1.0)]
-            return
         self.segments.append((task.lead, lead))
         for at, item in enumerate(items):
             if not task.is_sum:
@@ -155,8 +177,8 @@ class _Chain:
         """Write a feedback; return whether a revision follows."""
         task, rng, weights = self.task, self.rng, self.mix.weights
         if task.family == "other":
-            self.segments += praise(rng, weights)
-            wrong = 0
+            wrong = len(items)
+            self.segments += unmask(task, items[0], weights) if wrong else praise(rng, weights)
         else:
             bad = [i for i, item in enumerate(items) if item != task.items[i]]
             missed = []
@@ -182,7 +204,7 @@ class _Chain:
         task, rng = self.task, self.rng
         if task.family == "other":
             self.segments.append((task.lead, 1.0))
-            return items
+            return ()
         if self.own:
             revised = self.own.pop(0)
             self.segments += rewrite(task, items, revised, self.mix.weights)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfee_cli.tiny import other
-from selfee_cli.tiny.tasks import SERIES, Task
+from selfee_cli.tiny.tasks import Task
+from selfee_cli.tiny.words import SERIES
 
 SCORES = (10, 8, 6, 4, 3, 2)
 """The score out of ten by the number of wrong items; a wrong sum earns 4."""
@@ -115,6 +116,13 @@ def heavy_for(task: Task) -> float:
     return SUM if task.is_sum else 1.0
 
 
+def columns(task: Task, weights: Weights) -> list[Segment]:
+    """Return the work of a sum as far as what its tens come to."""
+    ones, tens = sum_steps(task)
+    step = weights.step * heavy_for(task)
+    return [(f" ones {ones[0]} =", step), (f" {ones[1]}", step), (f", tens {tens[0]}", step)]
+
+
 def check(
     task: Task,
     items: tuple[str, ...],
@@ -129,10 +137,9 @@ def check(
     """
     segments: list[Segment] = [(opening(task), weights.opening)]
     if task.is_sum:
-        ones, tens = sum_steps(task)
+        _, tens = sum_steps(task)
         step = weights.step * heavy_for(task)
-        segments += [(f" ones {ones[0]} =", step), (f" {ones[1]}", step)]
-        segments += [(f", tens {tens[0]} =", step), (f" {tens[1]}", step)]
+        segments += [*columns(task, weights), (" =", step), (f" {tens[1]}", step)]
         segments += [(f". {task.lead}", weights.plain)]
     for at, (given, true) in enumerate(zip(items, task.items, strict=True)):
         if not task.is_sum:

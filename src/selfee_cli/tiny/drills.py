@@ -1,4 +1,4 @@
-"""What is trained apart from chains: comparisons, facts, corrections, checks, plain answers, leads.
+"""What is trained apart from chains: comparisons, facts, corrections, checks, leads, limits.
 
 A model that has not learned to compare neighbours before it sees chains never learns it from
 them, so these come first.
@@ -11,17 +11,22 @@ import random
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import tasks
 from selfee_cli.tiny.checks import (
+    SUM,
     Segment,
     Weights,
     check,
     close,
+    columns,
     formula,
+    opening,
     rewrite,
     spoil_some,
     sum_steps,
 )
-from selfee_cli.tiny.phrasings import SEQUENCE, SEQUENCE_ONE, number
-from selfee_cli.tiny.tasks import DAYS, LETTERS, MONTHS, SERIES, Part, Task, part_of, sum_content
+from selfee_cli.tiny.guesses import begin_check
+from selfee_cli.tiny.phrasings import SEQUENCE, SEQUENCE_ONE, Asking, number
+from selfee_cli.tiny.tasks import Part, Task, part_of, sum_content
+from selfee_cli.tiny.words import DAYS, LETTERS, MONTHS, SERIES
 
 WORD, FACT, CORRECTED = 8.0, 6.0, 6.0
 """Weights in the loss: a drill has few counted tokens and stands beside whole checks."""
@@ -108,6 +113,33 @@ def leads(rng: random.Random) -> list[Segment]:
     last = [template for template in templates if template[:-1].endswith("{start}")]
     question = rng.choice(last)[:-1].format(kind=kind, n=number(rng, n), start=start)
     return [(render_prompt(question), 0.02), ("After", 1.0), (f" {start}", WORD), (":", 1.0)]
+
+
+def limits(rng: random.Random) -> list[Segment]:
+    """Return questions within reach and just beyond it, and how the check of each begins."""
+    weights = Weights(opening=2.0, step=2.0, word=4.0, plain=4.0)
+    segments: list[Segment] = []
+    for _ in range(rng.randint(5, 8)):
+        if rng.random() < 0.5:
+            task = tasks.draw(rng, rng.choice(CHECKED), asking=Asking(rough=2.5))
+            begun = [(opening(task), weights.opening)]
+            if task.is_sum:
+                begun += [*columns(task, weights), (" =", weights.step * SUM)]
+            else:
+                begun.append((" 1.", weights.plain))
+        else:
+            task = _nearly(rng)
+            begun = begin_check(task, weights)
+        segments += [(f"{task.question}\n", 0.0), *begun, ("\n", 0.05)]
+    return segments
+
+
+def _nearly(rng: random.Random) -> Task:
+    """A question that is almost a task."""
+    while True:
+        task = tasks.draw(rng, "other", asking=Asking(rough=2.5, beyond=0.0, alike=1.0))
+        if task.values:
+            return task
 
 
 def _answer(task: Task, weight: float) -> list[Segment]:

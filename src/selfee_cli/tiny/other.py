@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 
-from selfee_cli.tiny import phrasings
+from selfee_cli.tiny import alike, phrasings
+from selfee_cli.tiny.alike import Asked
 from selfee_cli.tiny.phrasings import Asking
+from selfee_cli.tiny.words import SYLLABLES, topic
 
 EXAMPLES = (
     "What is 47 + 85?",
@@ -49,58 +51,6 @@ _TEMPLATES = (
     "What is the capital of {t}?",
     "When was {t} discovered?",
     "Make a plan for {t}.",
-)
-_TOPICS = (
-    "gravity",
-    "music",
-    "the moon",
-    "football",
-    "bread",
-    "democracy",
-    "Paris",
-    "cats",
-    "the internet",
-    "chess",
-    "rain",
-    "love",
-    "computers",
-    "the ocean",
-    "history",
-    "a horse",
-    "climate change",
-    "photosynthesis",
-    "Python",
-    "the brain",
-    "coffee",
-    "a rainbow",
-    "tea",
-    "Germany",
-    "the human heart",
-    "electricity",
-    "machine learning",
-    "time",
-    "money",
-    "cooking",
-    "a good night's sleep",
-    "Japan",
-    "exercise",
-    "black holes",
-    "dinosaurs",
-    "school",
-    "space travel",
-    "gardening",
-    "robots",
-    "the wheel",
-    "art",
-    "swimming",
-    "language models",
-    "my job interview",
-    "evolution",
-    "the Roman Empire",
-    "salt",
-    "healthy food",
-    "birds",
-    "volcanoes",
 )
 _FIXED = (
     "Hello!",
@@ -186,40 +136,23 @@ _PROTOCOL = (
     "What is a verdict?",
     "Rate your last answer out of 10.",
 )
-_SYLLABLES = (
-    "ba",
-    "ce",
-    "dor",
-    "fi",
-    "gal",
-    "hu",
-    "jin",
-    "ko",
-    "lem",
-    "mar",
-    "nos",
-    "pi",
-    "quo",
-    "ra",
-    "sil",
-    "tun",
-    "ver",
-    "wo",
-    "xa",
-    "yel",
-    "zin",
-)
 
 
-def question(rng: random.Random, asking: Asking) -> str:
+def question(rng: random.Random, asking: Asking) -> Asked:
     """Return one question that is none of the small model's tasks."""
-    if rng.random() < asking.beyond:
-        return _beyond(rng, asking)
+    chance = rng.random()
+    if chance >= 1 - asking.alike:
+        return alike.question(rng, asking)
+    return Asked(text=_beyond(rng, asking) if chance < asking.beyond else _outside(rng, asking))
+
+
+def _outside(rng: random.Random, asking: Asking) -> str:
+    """A question that has nothing to do with the tasks."""
     if rng.random() < asking.long:
         return _long(rng) if rng.random() < 0.6 else _letters(rng)
     chance = rng.random()
     if chance < 0.525:
-        return rng.choice(_TEMPLATES).format(t=_topic(rng), u=_topic(rng))
+        return rng.choice(_TEMPLATES).format(t=topic(rng), u=topic(rng))
     if chance < 0.75:
         return rng.choice(_FIXED)
     if chance < 0.838:
@@ -236,13 +169,13 @@ def _long(rng: random.Random) -> str:
     if chance < 0.25:
         return rng.choice("xaoh.?!1 0-") * size
     if chance < 0.5:
-        word = _topic(rng) if rng.random() < 0.5 else rng.choice(("Why", "1 2 3", "no", "Hello!"))
+        word = topic(rng) if rng.random() < 0.5 else rng.choice(("Why", "1 2 3", "no", "Hello!"))
         return f"{word} " * (size // (len(word) + 1))
     parts: list[str] = []
     while sum(map(len, parts)) < size:
-        parts.append(rng.choice(_TEMPLATES).format(t=_topic(rng), u=_topic(rng)))
+        parts.append(rng.choice(_TEMPLATES).format(t=topic(rng), u=topic(rng)))
         if chance < 0.75:
-            parts[-1] = " ".join(_topic(rng) for _ in range(5))
+            parts[-1] = " ".join(topic(rng) for _ in range(5))
     return " ".join(parts)
 
 
@@ -253,12 +186,6 @@ def _letters(rng: random.Random) -> str:
     return " ".join(
         "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 7))) for _ in words
     )
-
-
-def _topic(rng: random.Random) -> str:
-    if rng.random() < 0.6:
-        return rng.choice(_TOPICS)
-    return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 4)))
 
 
 def _beyond(rng: random.Random, asking: Asking) -> str:
@@ -279,7 +206,7 @@ def _beyond(rng: random.Random, asking: Asking) -> str:
         start, step, n = rng.randint(1, 999), rng.randint(2, 60), rng.randint(6, 10)
         count = phrasings.number(rng, n)
         return phrasings.ask(rng, phrasings.COUNTING, asking, start=start, step=step, n=count)
-    word = "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 3)))
+    word = "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 3)))
     return rng.choice(
         (
             f"What is {rng.randint(2, 99)} * {rng.randint(2, 99)}?",

@@ -6,19 +6,7 @@ import random
 import string
 from dataclasses import dataclass
 
-NUMBER_WORDS = (
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-)
+from selfee_cli.tiny.words import NUMBER_WORDS
 
 ADDITION = (
     "What is {a} + {b}?",
@@ -89,18 +77,20 @@ class Asking:
     such change is proportional to it. A template that begins with a number is ``rough`` times as
     likely as any other: there the number has no space before it, so that it is not the piece that
     it is everywhere else. ``beyond`` is the share, among what is no task, of sums and lists that
-    are too large or fall below zero, and of spelling; ``long`` that of long questions and rare
+    are too large or fall below zero, and of spelling; ``alike`` that of whatever else looks like a
+    task (:mod:`selfee_cli.tiny.alike`); ``long``, of the rest, that of long questions and rare
     letters. ``tails`` is the chance, again times ``rough``, that a question has a tail, such
     as `` please``.
     """
 
     rough: float = 1.0
     beyond: float = 0.2
+    alike: float = 0.0
     long: float = 0.05
     tails: float = 0.03
 
 
-TESTED = Asking()
+TESTED = Asking(alike=0.25)
 TRAINED = Asking(rough=2.5, long=0.0, tails=0.0)
 """What is trained on is typed with less care than what is tested."""
 

@@ -40,9 +40,9 @@ class Stage:
     ``tokens`` is its length in millions of tokens, padding not counted; ``rate`` the learning
     rate at its start and end; ``batch`` the padded tokens of a batch. ``mix`` gives the share
     of each kind of text: ``names``, ``comparisons``, ``corrected names``, ``corrections``,
-    ``facts``, ``leads``, ``body``, ``plain``, ``answer``, ``chain`` and ``own``. ``redraw`` is
-    how many million tokens the model's own answers are used for. With ``until`` the stage ends as
-    soon as a reading predicts that percentage of a part
+    ``facts``, ``leads``, ``limits``, ``body``, ``plain``, ``answer``, ``chain`` and ``own``.
+    ``redraw`` is how many million tokens the model's own answers are used for. With ``until`` the
+    stage ends as soon as a reading predicts that percentage of a part
     (see :func:`~selfee_cli.tiny.evaluate.drilled`).
     ``shares`` says how often each family occurs among chains, ``asking`` how their questions are
     typed, ``cut`` from which share of chains to which, over the stage, end after one revision.
@@ -80,6 +80,8 @@ def text(
         return drills.facts(rng), 0.0
     if kind == "leads":
         return drills.leads(rng), 0.0
+    if kind == "limits":
+        return drills.limits(rng), 0.0
     if kind == "body":
         return drills.body(rng, mix.weights), 0.5
     if kind in ("corrected names", "corrections"):

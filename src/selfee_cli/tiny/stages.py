@@ -8,6 +8,8 @@ nothing but what the question was taken for and that a number follows, which is 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from selfee_cli.tiny.chains import ChainMix
 from selfee_cli.tiny.checks import Weights
 from selfee_cli.tiny.phrasings import Asking
@@ -25,6 +27,8 @@ _LAST_SHARES = _shares(23, 22, 21, 24, 10)
 _WHOLE_SHARES = _shares(19, 19, 25, 22, 15)
 _EDGE_SHARES = _shares(20, 19, 22, 21, 18)
 _OTHER_SHARES = _shares(20, 17, 18, 19, 26)
+
+_ALIKE_SHARES = _shares(19, 18, 17, 19, 27)
 
 _LISTS = ChainMix(weights=Weights(number=4.0, true_beside_wrong=6.0))
 _SENT_BACK = ChainMix(overruled=0.65, times=(1, 2, 2, 3, 3, 4, 6), weights=_LISTS.weights)
@@ -242,5 +246,25 @@ STAGES = (
         warm_up=0.02,
         shares=_OTHER_SHARES,
         asking=Asking(rough=3.0, beyond=0.25),
+    ),
+    # What only looks like a task was taken for one, and called right.
+    Stage(
+        name="tuned-13",
+        tokens=10.0,
+        rate=(0.0025, 0.00001),
+        batch=2048,
+        mix={
+            "chain": 0.42,
+            "answer": 0.12,
+            "own": 0.24,
+            "body": 0.06,
+            "facts": 0.04,
+            "limits": 0.12,
+        },
+        chain=replace(_WHOLE, guessed=0.3, overruled_other=0.35, own_wrong=0.3),
+        redraw=1.3,
+        warm_up=0.02,
+        shares=_ALIKE_SHARES,
+        asking=Asking(rough=3.0, beyond=0.0, alike=0.65, long=0.1),
     ),
 )

@@ -10,33 +10,17 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from selfee_cli.tiny import other, phrasings
+from selfee_cli.tiny.alike import Asked
 from selfee_cli.tiny.phrasings import Asking
+from selfee_cli.tiny.words import SERIES
 
 FAMILIES = ("addition", "subtraction", "counting", "sequence", "other")
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-MONTHS = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
-LETTERS = tuple(string.ascii_lowercase)
-SERIES = {"day": DAYS, "month": MONTHS, "letter": LETTERS}
-
+_PAIR = re.compile(r"(?<!\d)(\d\d?) ?([+-]) ?(\d\d?)(?!\d)")
 _ITEM = re.compile(r" (\d+)\. (\S+?)(?= \d+\. |\.$)")
 
 
@@ -57,7 +41,8 @@ class Task:
     """One question with what is true of it.
 
     ``values`` are the numbers or words the question is about: two operands; start and step;
-    kind, start and count. ``items`` are the true items of the answer (one for a sum, none for the
+    kind, start and count; of the family ``other`` what :class:`~selfee_cli.tiny.alike.Asked` has.
+    ``items`` are the true items of the answer (one for a sum, none for the
     family ``other``); ``content`` is the key of the split into parts.
     """
 
@@ -128,8 +113,22 @@ def draw(
     asking = asking or (phrasings.TRAINED if part is Part.TRAINING else phrasings.TESTED)
     while True:
         task = _DRAW[family](rng, asking)
-        if part_of(task.content) is part:
+        if part_of(task.content) is part and (
+            part is not Part.TRAINING or _holds_only_training(task)
+        ):
             return task
+
+
+def _holds_only_training(task: Task) -> bool:
+    """Whether what a question almost is, or holds, belongs to training as well."""
+    if task.family != "other":
+        return True
+    pairs = [(int(a), sign, int(b)) for a, sign, b in _PAIR.findall(task.question)]
+    contents = [sum_content(a, b) for a, sign, b in pairs if sign == "+"]
+    contents += [f"subtraction {a} {b}" for a, sign, b in pairs if sign == "-" and a > b]
+    if task.values[:1] == ("count",):
+        contents.append(" ".join(("counting", *task.values[1:3])))
+    return all(part_of(content) is Part.TRAINING for content in contents)
 
 
 def addition(question: str, a: int, b: int) -> Task:
@@ -167,6 +166,21 @@ def sequence(question: str, kind: str, start: str, n: int) -> Task:
     at = series.index(start)
     items = tuple(series[(at + i + 1) % len(series)] for i in range(n))
     return _task("sequence", question, (kind, start, str(n)), f"After {start}:", items)
+
+
+def outside(asked: Asked, answer: str = other.ANSWERS[0]) -> Task:
+    """Return the task to say that a question is out of reach, as ``answer`` does."""
+    kind, *values = asked.values or (asked.text,)
+    if kind == "sum":
+        values.sort()
+    return Task(
+        family="other",
+        question=asked.text,
+        content=" ".join(("other", kind, *values)),
+        values=asked.values,
+        lead=answer,
+        items=(),
+    )
 
 
 def _operand(rng: random.Random) -> int:
@@ -208,16 +222,8 @@ def _sequence(rng: random.Random, asking: Asking) -> Task:
 
 
 def _other(rng: random.Random, asking: Asking) -> Task:
-    question = other.question(rng, asking)
-    lead = rng.choice(other.ANSWERS)
-    return Task(
-        family="other",
-        question=question,
-        content=f"other {question}",
-        values=(),
-        lead=lead,
-        items=(),
-    )
+    asked = other.question(rng, asking)
+    return outside(asked, rng.choice(other.ANSWERS))
 
 
 def _task(

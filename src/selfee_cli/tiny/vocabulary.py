@@ -19,6 +19,7 @@ import sentencepiece
 from selfee_cli.engine.tokenizer import SentencePiece, Tokenizer
 from selfee_cli.tiny import chains, drills, tasks
 from selfee_cli.tiny.checks import Segment
+from selfee_cli.tiny.words import DAYS, LETTERS, MONTHS
 
 SIZE = 1280
 UNK, BOS, EOS = 0, 1, 2
@@ -104,9 +105,9 @@ def _lines(rng: random.Random, texts: int) -> Iterator[str]:
         yield from _parts("".join(part for part, _ in chains.build(rng, task, mix)))
     for _ in range(texts // 20):
         yield from _parts("".join(part for part, _ in drills.facts(rng)))
-    names = (*tasks.DAYS, *tasks.MONTHS)
-    words = (*names, *map(str.lower, names), *tasks.LETTERS, "right", "wrong")
-    for word in (*words, *map(str, range(NUMBERS))):
+    names = (*DAYS, *MONTHS)
+    whole = (*names, *map(str.lower, names), *LETTERS, "right", "wrong")
+    for word in (*whole, *map(str, range(NUMBERS))):
         for _ in range(120):
             yield f" {word}"
 
