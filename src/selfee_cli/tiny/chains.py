@@ -42,7 +42,8 @@ class ChainMix:
     for ``other``; ``times`` are the counts to choose from. ``spoilt``: that an answer holds
     an error, for lists and for sums. ``new_errors``: that a revision goes wrong without loss.
     ``own_wrong``: the share of its weight that a wrong sum has which the model wrote itself.
-    ``guessed``: that a question out of reach is answered as a task, without loss.
+    ``guessed``: that a question out of reach is answered as a task, without loss; where there is
+    such a chance, what is almost a task is always answered so, and its lead learnt.
     ``missed``: that a feedback overlooks an error without loss. ``cut``: that the chain ends
     after its first revision. ``history``: that earlier questions stand before the question.
     ``longest``: revisions after which a chain ends at the latest.

@@ -77,21 +77,28 @@ def _likeness(task: Task, n: int = 3) -> Task:
 
 
 def _taken_for(rng: random.Random, task: Task) -> Task:
-    if task.values and task.values[0] not in ("sum", "difference"):
+    kind = task.values[0] if task.values else ""
+    if kind in ("count", "row", "letters"):
         return _likeness(task, rng.randint(1, 7))
-    low, rare = task.question.lower(), rng.random()
-    names = [name for name in (*DAYS, *MONTHS) if name.lower() in low]
-    if names or (rare < 0.08 and not task.values):
-        kind = next(kind for kind, series in SERIES.items() if not names or names[0] in series)
-        start = names[0] if names else rng.choice(SERIES[kind])
-        return tasks.sequence(task.question, kind, start, rng.randint(1, 7))
-    if not task.values and (
-        rare < 0.16 or any(word in low for word in ("count", "step", "numbers"))
-    ):
-        start_at, step = rng.randint(1, 60), rng.randint(2, 9)
-        return tasks.counting(task.question, start_at, step, rng.randint(3, 6))
+    rare, low = rng.random(), task.question.lower()
+    if not kind and (taken := _list(rng, task.question, rare)):
+        return taken
     a, b = rng.randint(1, 99), rng.randint(1, 99)
     away = any(sign in low for sign in ("-", "minus", "take", "subtract", "left"))
-    if task.values[:1] == ("difference",) or (not task.values and away):
+    if kind == "difference" or (not kind and away):
         return tasks.subtraction(task.question, max(a, b), min(a, b))
     return tasks.addition(task.question, a, b)
+
+
+def _list(rng: random.Random, question: str, rare: float) -> Task | None:
+    """Return the list that a question may be taken for; now and then for no reason at all."""
+    low = question.lower()
+    names = [name for name in (*DAYS, *MONTHS) if name.lower() in low]
+    if names or rare < 0.08:
+        kind = next(kind for kind, series in SERIES.items() if not names or names[0] in series)
+        start = names[0] if names else rng.choice(SERIES[kind])
+        return tasks.sequence(question, kind, start, rng.randint(1, 7))
+    if rare < 0.16 or any(word in low for word in ("count", "step", "numbers")):
+        start_at, step = rng.randint(1, 60), rng.randint(2, 9)
+        return tasks.counting(question, start_at, step, rng.randint(3, 6))
+    return None
