@@ -135,7 +135,7 @@ class _Chain:
             self._items(items, 1.0 if items == task.items else 0.0, wrong)
             return items
         if task.family == "other":
-            return self._decline()
+            return self._decline_or_guess()
         items = task.items
         spoilt = self.mix.spoilt_sum if task.is_sum else self.mix.spoilt
         if items and rng.random() < spoilt:
@@ -144,7 +144,7 @@ class _Chain:
         self._items(items, 1.0, wrong)
         return items
 
-    def _decline(self) -> Items:
+    def _decline_or_guess(self) -> Items:
         """Write the honest answer, or a guess, which is then the one item.
 
         What is almost a task is always taken for one, so that no task is declined: its check tells.
