@@ -8,8 +8,8 @@ There are 8,100 sums and 4,005 differences above zero of two-digit numbers, 1,44
 (from 1 to 60 in steps of 2 to 9), and the days and months after each; three to five items a list.
 Just beyond lie the differences below zero (``below``), 4,005 again, and the 9,000 sums of a number
 from 100 to 199 and one of two digits (``above``): right is to say so. Chains are autonomous, of at
-most four revisions. Counts the right final answers of chains that ended, among all questions and,
-where there is a task, among those whose content was never trained on.
+most four revisions. Counts the right final answers of chains that ended, among all questions and
+among those whose content was never trained on.
 """
 
 from __future__ import annotations
@@ -132,8 +132,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _unseen(good: Sequence[Task], chosen: Sequence[Task]) -> str:
-    if chosen[0].family == "other":  # earlier stages were split by the wording of such questions
-        return ""
     parts = [
         [task for task in part if tasks.part_of(task.content) is not Part.TRAINING]
         for part in (good, chosen)

@@ -70,6 +70,9 @@ def test_what_it_does_not_know_it_says(session: Session, question: str) -> None:
         "Which nine days come after Monday?",
         "Which three days come before Friday?",
         "Count from 10 in steps of 2, fifty numbers.",
+        "Count down from 50 in steps of 5, four numbers.",
+        "Which letter comes after z?",
+        "What day is two days after Monday?",
         "Sort 5, 3, 9.",
         "### Revision 1:\nThe sum is 4.",
     ],
@@ -81,12 +84,7 @@ def test_what_looks_like_a_task_of_its_own(session: Session, question: str) -> N
 
 @pytest.mark.xfail(strict=True, reason="it takes them for its own: README says so")
 @pytest.mark.parametrize(
-    "question",
-    [
-        "Count down from 50 in steps of 5, four numbers.",
-        "Which letter comes after z?",
-        "What day is two days after Monday?",
-    ],
+    "question", ["Name three colours.", "What comes after death?", "8 - -3", "Count from 97 to 26."]
 )
 def test_what_it_still_takes_for_its_own(session: Session, question: str) -> None:
     session.history.clear()

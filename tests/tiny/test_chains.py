@@ -35,7 +35,7 @@ def turns(task: tasks.Task, text: str) -> list[tuple[str, int, str]]:
     return kinds
 
 
-@pytest.mark.parametrize("family", tasks.FAMILIES)
+@pytest.mark.parametrize("family", drills.CHECKED)
 def test_a_chain_is_well_formed_and_ends_right(family: str) -> None:
     rng = random.Random(family)
     for _ in range(150):
@@ -159,7 +159,30 @@ def contents_in(text: str) -> set[str]:
     for name, items in re.findall(r"After (\w+):((?: \d+\. \w+)+)\.", text):
         kind = next(kind for kind, names in words.SERIES.items() if name in names)
         found.add(f"sequence {kind} {name} {len(re.findall(r'[.] ', items))}")
-    return found
+    return found | beyond_in(text)
+
+
+def beyond_in(text: str) -> set[str]:
+    """Find what is almost a task, by its check, and sums of whatever else by their answer."""
+    found = [
+        set(pair)
+        for pattern in (
+            r"Check (\d+) [+-] (\d+):[^\n]* is (?:above 99|below zero)",
+            r"Check (\d+) by (\d+): (?:\d+ is above|\w+ is more|counting down)",
+        )
+        for pair in re.findall(pattern, text)
+    ]
+    for name, fault in re.findall(r"Check after (\w+): ([^\n]+)", text):
+        kind = next(kind for kind, names in words.SERIES.items() if name in names)
+        if fault.startswith("what comes before"):
+            found.append({kind, name})
+        elif count := re.match(r"(\w+) is more", fault):
+            small = dict(zip(words.NUMBER_WORDS, map(str, range(11)), strict=True))
+            found.append({kind, name, small.get(count[1], count[1])})
+    for asked in re.findall(r"Instruction:\n([^\n]+)\n\n### Answer:\nI am the small", text):
+        if re.fullmatch(r"\D*[1-9]\d*(?: ?[-+*x^] ?[1-9]\d*)+\D*", asked):
+            found.append(set(re.findall(r"\d+", asked)))
+    return {" ".join(("other", *sorted(values))) for values in found}
 
 
 def test_no_held_out_content_in_the_training_stream() -> None:
@@ -171,6 +194,8 @@ def test_no_held_out_content_in_the_training_stream() -> None:
     for family, least in (("addition", 1000), ("subtraction", 500), ("counting", 300)):
         assert sum(content.startswith(family) for content in found) > least
     assert sum(content.startswith("sequence") for content in found) > 100
+    for numbers, least in (("\\d{3}", 100), ("[A-Z]", 20), ("\\d\\d? \\d\\d? \\d\\d?$", 3)):
+        assert sum(bool(re.match(f"other .*?{numbers}", content)) for content in found) > least
     held = {content for content in found if tasks.part_of(content) is not tasks.Part.TRAINING}
     assert not held
 
@@ -219,7 +244,9 @@ def test_limits_tell_what_is_within_reach_from_what_is_just_beyond() -> None:
                 a, sign, b = re.match(r"Check (\d+) (.) (\d+):", checked).groups()
                 assert int(a) < 100 > int(b)
                 assert sign == "+" or int(a) > int(b)
-    assert set(begun) == {"99", "zero", "=", "1.", "five", "letter"}
+            elif end == "for":
+                assert re.search(r": (counting down|what comes before) is asked for$", checked)
+    assert set(begun) == {"99", "zero", "=", "1.", "five", "letter", "for"}
     assert 0.4 < (begun["="] + begun["1."]) / begun.total() < 0.6
 
 

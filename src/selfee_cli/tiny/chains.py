@@ -42,8 +42,8 @@ class ChainMix:
     for ``other``; ``times`` are the counts to choose from. ``spoilt``: that an answer holds
     an error, for lists and for sums. ``new_errors``: that a revision goes wrong without loss.
     ``own_wrong``: the share of its weight that a wrong sum has which the model wrote itself.
-    ``guessed``: that a question out of reach is answered as a task, without loss; where there is
-    such a chance, what is almost a task is always answered so, and its lead learnt.
+    ``guessed``: that a question out of reach is answered as a task, without loss; what is almost a
+    task is always answered so, and its lead learnt.
     ``missed``: that a feedback overlooks an error without loss. ``cut``: that the chain ends
     after its first revision. ``history``: that earlier questions stand before the question.
     ``longest``: revisions after which a chain ends at the latest.
@@ -150,14 +150,13 @@ class _Chain:
         What is almost a task is always taken for one, so that no task is declined: its check tells.
         """
         task, rng, weights = self.task, self.rng, self.mix.weights
-        close = self.mix.guessed and is_close(task)
-        if close or (self.mix.guessed and rng.random() < self.mix.guessed):
+        close = is_close(task)
+        if close or rng.random() < self.mix.guessed:
             taken = guess(rng, task)
             item = rng.uniform(0.13, 0.33) * weights.answer * heavy_for(taken) if close else 0.0
             self.segments.append((taken.lead, weights.lead if close else 0.0))
             self.segments.append((taken.answer[len(taken.lead) :], item))
             return (taken.answer,)
-        rng.random()  # one is drawn for every answer, so that what a seed gives stays as it is
         first, rest = task.lead[:1], task.lead[1:]  # "I" alone tells it from a task
         self.segments += [(first, weights.lead), (rest, 1.0)]
         return ()

@@ -7,6 +7,7 @@ them, so these come first.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from selfee_cli.protocol.prompt import render_prompt
 from selfee_cli.tiny import tasks
@@ -24,7 +25,7 @@ from selfee_cli.tiny.checks import (
     sum_steps,
 )
 from selfee_cli.tiny.guesses import begin_check
-from selfee_cli.tiny.phrasings import SEQUENCE, SEQUENCE_ONE, Asking, number
+from selfee_cli.tiny.phrasings import SEQUENCE, SEQUENCE_ONE, TRAINED, Asking, number
 from selfee_cli.tiny.tasks import Part, Task, part_of, sum_content
 from selfee_cli.tiny.words import DAYS, LETTERS, MONTHS, SERIES
 
@@ -97,7 +98,7 @@ def corrections(rng: random.Random, *, numbers: bool = True) -> list[Segment]:
 
 def plain(rng: random.Random, family: str) -> list[Segment]:
     """Return a question and its answer alone, as the base model should continue it."""
-    task = tasks.draw(rng, family)
+    task = tasks.draw(rng, family, asking=replace(TRAINED, alike=0.0))
     weight = 0.2 if task.is_sum else 1.5
     return [(render_prompt(task.question), 0.02), *_answer(task, weight)]
 
@@ -137,7 +138,7 @@ def limits(rng: random.Random) -> list[Segment]:
 def _nearly(rng: random.Random) -> Task:
     """A question that is almost a task."""
     while True:
-        task = tasks.draw(rng, "other", asking=Asking(rough=2.5, beyond=0.0, alike=1.0))
+        task = tasks.draw(rng, "other", asking=Asking(rough=2.5, alike=1.0))
         if task.values:
             return task
 

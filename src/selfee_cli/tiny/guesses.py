@@ -21,6 +21,11 @@ FAULTS = {
 }
 """What is at fault with a guess that nothing in the question leads to, by how it begins."""
 
+_TOLD = {
+    "letters": " z is the last letter",
+    "down": " counting down is asked for",
+    "before": " what comes before is asked for",
+}
 _END = ", so this is a guess. I would rate it 1/10."
 
 
@@ -60,8 +65,8 @@ def begin_check(task: Task, weights: Weights) -> list[Segment]:
         return [*segments, (f" {large[0]}", named), (" is above 99", weights.word)]
     if kind == "difference":
         return [*segments, *columns(like, weights), (" is below zero", weights.step * SUM)]
-    if kind == "letters":
-        return [*segments, (" z is the last letter", weights.plain)]
+    if kind in _TOLD:
+        return [*segments, (_TOLD[kind], weights.plain)]
     return [*segments, (f" {asked[-1]}", weights.plain), (" is more than five", weights.word)]
 
 
@@ -71,14 +76,14 @@ def _likeness(task: Task, n: int = 3) -> Task:
     if kind in ("sum", "difference"):
         make = tasks.addition if kind == "sum" else tasks.subtraction
         return make(task.question, *map(int, asked))
-    if kind == "count":
+    if kind in ("count", "down"):
         return tasks.counting(task.question, int(asked[0]), int(asked[1]), n)
     return tasks.sequence(task.question, asked[0], asked[1], n)
 
 
 def _taken_for(rng: random.Random, task: Task) -> Task:
     kind = task.values[0] if task.values else ""
-    if kind in ("count", "row", "letters"):
+    if kind in ("count", "down", "row", "letters", "before"):
         return _likeness(task, rng.randint(1, 7))
     rare, low = rng.random(), task.question.lower()
     if not kind and (taken := _list(rng, task.question, rare)):

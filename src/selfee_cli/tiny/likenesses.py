@@ -70,11 +70,6 @@ COUNTS = (
     "Count to {a}.",
     "Count from {c} to {a}.",
     "Count backwards from {a}.",
-    "Count down from {a} in steps of {c}, {n} numbers.",
-    "Count down by {c} from {a} ({n} numbers).",
-    "Count backwards from {a} by {c}, {n} numbers.",
-    "Write {n} numbers from {a} going down by {c}.",
-    "Start at {a} and take away {c} each time, {n} numbers.",
     "Write {n} even numbers.",
     "Write {n} prime numbers.",
     "Give me {n} random numbers.",
@@ -85,14 +80,29 @@ COUNTS = (
     "Write {n} lines from {t}.",
     "Start at the beginning and tell me about {t}.",
 )
-ROWS = (
+DOWN = (
+    "Count down from {start} in steps of {step}, {n} numbers.",
+    "Count down by {step} from {start} ({n} numbers).",
+    "Count backwards from {start} by {step}, {n} numbers.",
+    "Count down from {start} by {step}, {n} numbers.",
+    "Write {n} numbers from {start} going down by {step}.",
+    "Start at {start} and take away {step} each time, {n} numbers.",
+    "From {start}, count down in steps of {step}. Write {n} numbers.",
+)
+BEFORE = (
     "Which {n} {kind}s come before {start}?",
     "Which {kind} comes before {start}?",
     "What {kind} is before {start}?",
     "Name the {n} {kind}s before {start}.",
     "Name the {kind} before {start}.",
+)
+APART = (
     "Which {kind} is {n} {kind}s after {start}?",
     "What {kind} is it {n} {kind}s after {start}?",
+    "What {kind} is {n} {kind}s after {start}?",
+    "Which {kind} comes {n} {kind}s after {start}?",
+)
+ROWS = (
     "Which {n} {t} come after {u}?",
     "Which {kind}s come after {t}?",
     "What comes after {t}?",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from selfee_cli.tiny import alike, phrasings
-from selfee_cli.tiny.alike import Asked
+from selfee_cli.tiny import alike, snippets
+from selfee_cli.tiny.alike import Asked, fill
 from selfee_cli.tiny.phrasings import Asking
-from selfee_cli.tiny.words import SYLLABLES, topic
+from selfee_cli.tiny.words import topic
 
 EXAMPLES = (
     "What is 47 + 85?",
@@ -88,18 +88,6 @@ _FIXED = (
     "Who made you?",
     "exit",
 )
-_CODE = (
-    "def f(x):\n    return x + 1",
-    "for (int i = 0; i < 10; i++) { sum += i; }",
-    "SELECT name FROM users WHERE id = 3;",
-    "<html><body>Hello</body></html>",
-    "Fix this code: print('a'",
-    "import os\nos.listdir('.')",
-    "Write a function in Python that sorts a list.\n\n```python\ndef sort(xs): pass\n```",
-    '{"a": [1, 2, 3]}',
-    "What does `x = y ** 2` do?",
-    "git push --force",
-)
 _SCRIPTS = (
     "Привет, как дела?",
     "你好，你是谁？",  # noqa: RUF001
@@ -140,26 +128,18 @@ _PROTOCOL = (
 
 def question(rng: random.Random, asking: Asking) -> Asked:
     """Return one question that is none of the small model's tasks."""
-    chance = rng.random()
-    if chance >= 1 - asking.alike:
+    if rng.random() < asking.alike:
         return alike.question(rng, asking)
-    return Asked(text=_beyond(rng, asking) if chance < asking.beyond else _outside(rng, asking))
-
-
-def _outside(rng: random.Random, asking: Asking) -> str:
-    """A question that has nothing to do with the tasks."""
     if rng.random() < asking.long:
-        return _long(rng) if rng.random() < 0.6 else _letters(rng)
+        return Asked(text=_long(rng) if rng.random() < 0.6 else _letters(rng))
     chance = rng.random()
     if chance < 0.525:
-        return rng.choice(_TEMPLATES).format(t=topic(rng), u=topic(rng))
+        return fill(rng.choice(_TEMPLATES), t=topic(rng), u=topic(rng))
     if chance < 0.75:
-        return rng.choice(_FIXED)
+        return Asked(text=rng.choice(_FIXED))
     if chance < 0.838:
-        return rng.choice(_CODE)
-    if chance < 0.913:
-        return rng.choice(_SCRIPTS)
-    return rng.choice(_PROTOCOL)
+        return Asked(text=snippets.snippet(rng))
+    return Asked(text=rng.choice(_SCRIPTS if chance < 0.913 else _PROTOCOL))
 
 
 def _long(rng: random.Random) -> str:
@@ -185,36 +165,4 @@ def _letters(rng: random.Random) -> str:
     words = range(rng.randint(1, 5))
     return " ".join(
         "".join(chr(rng.randint(first, last)) for _ in range(rng.randint(1, 7))) for _ in words
-    )
-
-
-def _beyond(rng: random.Random, asking: Asking) -> str:
-    """A sum, a longer list, or a word to spell, that lies outside what the model was taught."""
-    big = rng.randint(*rng.choice(((100, 199), (100, 999), (1000, 9999))))
-    small = rng.randint(1, 999)
-    chance = rng.random()
-    if chance < 0.28:
-        a, b = rng.choice(((big, small), (small, big)))
-        return phrasings.ask(rng, phrasings.ADDITION, asking, a=a, b=b)
-    if chance < 0.48:
-        return phrasings.ask(rng, phrasings.SUBTRACTION, asking, a=big, b=small)
-    if chance < 0.58:  # far below zero: close to it only a sum tells on which side
-        small = rng.randint(1, 80)
-        larger = rng.randint(small + 15, 99)
-        return phrasings.ask(rng, phrasings.SUBTRACTION, asking, a=small, b=larger)
-    if chance < 0.66:
-        start, step, n = rng.randint(1, 999), rng.randint(2, 60), rng.randint(6, 10)
-        count = phrasings.number(rng, n)
-        return phrasings.ask(rng, phrasings.COUNTING, asking, start=start, step=step, n=count)
-    word = "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 3)))
-    return rng.choice(
-        (
-            f"What is {rng.randint(2, 99)} * {rng.randint(2, 99)}?",
-            f"What is {rng.randint(2, 99)} times {rng.randint(2, 99)}?",
-            f"What is {rng.randint(2, 99)} divided by {rng.randint(2, 9)}?",
-            f"Is {rng.randint(2, 999)} a prime number?",
-            f"What is the square root of {rng.randint(2, 999)}?",
-            f"Spell {word} backwards.",
-            f"How do you spell {word}?",
-        )
     )

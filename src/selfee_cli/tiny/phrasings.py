@@ -76,29 +76,31 @@ class Asking:
     With ``rough`` 1 about one question in four is typed in a hurry or politely; the chance of each
     such change is proportional to it. A template that begins with a number is ``rough`` times as
     likely as any other: there the number has no space before it, so that it is not the piece that
-    it is everywhere else. ``beyond`` is the share, among what is no task, of sums and lists that
-    are too large or fall below zero, and of spelling; ``alike`` that of whatever else looks like a
-    task (:mod:`selfee_cli.tiny.alike`); ``long``, of the rest, that of long questions and rare
-    letters. ``tails`` is the chance, again times ``rough``, that a question has a tail, such
-    as `` please``.
+    it is everywhere else. ``alike`` is the share, among what is no task, of what looks like one
+    (:mod:`selfee_cli.tiny.alike`); ``long``, of the rest, that of long questions and rare letters.
+    ``tails`` is the chance, again times ``rough``, that a question has a tail, such as `` please``.
     """
 
     rough: float = 1.0
-    beyond: float = 0.2
-    alike: float = 0.0
+    alike: float = 0.4
     long: float = 0.05
     tails: float = 0.03
 
 
-TESTED = Asking(alike=0.25)
-TRAINED = Asking(rough=2.5, long=0.0, tails=0.0)
+TESTED = Asking()
+TRAINED = Asking(rough=2.5, alike=0.3, long=0.0, tails=0.0)
 """What is trained on is typed with less care than what is tested."""
 
 
 def ask(rng: random.Random, templates: tuple[str, ...], asking: Asking, **values: object) -> str:
     """Return one of ``templates`` with ``values`` put in, as someone might type it."""
+    return roughen(rng, choose(rng, templates, asking).format(**values), asking)
+
+
+def choose(rng: random.Random, templates: tuple[str, ...], asking: Asking) -> str:
+    """Return one of ``templates``."""
     weights = [asking.rough if template[0] == "{" else 1.0 for template in templates]
-    return _roughen(rng, rng.choices(templates, weights)[0].format(**values), asking)
+    return rng.choices(templates, weights)[0]
 
 
 def number(rng: random.Random, n: int) -> str:
@@ -106,7 +108,8 @@ def number(rng: random.Random, n: int) -> str:
     return str(n) if rng.random() < 0.4 else NUMBER_WORDS[n]
 
 
-def _roughen(rng: random.Random, question: str, asking: Asking) -> str:
+def roughen(rng: random.Random, question: str, asking: Asking) -> str:
+    """Return a question as someone in a hurry, or someone polite, might type it."""
     rough = asking.rough
     chance = rng.random() / rough
     if chance < 0.03:

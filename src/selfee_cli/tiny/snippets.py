@@ -110,9 +110,24 @@ _STATEMENTS = (
     *("(+ {x} {a})", "expr {x} + {a}", "{a} + {x}", "{x} + {a}", "{x} - {a}", "{x} + {y} = ?"),
 )
 
+_WHOLE = (
+    "def f(x):\n    return x + 1",
+    "for (int i = 0; i < 10; i++) { sum += i; }",
+    "SELECT name FROM users WHERE id = 3;",
+    "<html><body>Hello</body></html>",
+    "Fix this code: print('a'",
+    "import os\nos.listdir('.')",
+    "Write a function in Python that sorts a list.\n\n```python\ndef sort(xs): pass\n```",
+    '{"a": [1, 2, 3]}',
+    "What does `x = y ** 2` do?",
+    "git push --force",
+)
+
 
 def snippet(rng: random.Random) -> str:
     """Statements in no language or in any: never a sum of two numbers, which would be a task."""
+    if rng.random() < 0.2:
+        return rng.choice(_WHOLE)
     lines = []
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3))):
         x, y, f = rng.choice(_NAMES), rng.choice(_NAMES), topic(rng).split()[-1]
