@@ -8,11 +8,12 @@ from collections import Counter
 
 import pytest
 
-from selfee_cli.tiny import alike, guesses, other, phrasings, snippets, tasks
+from selfee_cli.tiny import alike, evaluate, guesses, other, phrasings, snippets, tasks
 from selfee_cli.tiny.chains import NEEDED, NOT_NEEDED, ChainMix, build
 from selfee_cli.tiny.checks import Segment, Weights
 from selfee_cli.tiny.other import ANSWERS, PRAISE
 from selfee_cli.tiny.phrasings import Asking
+from selfee_cli.tiny.stages import STAGES
 from selfee_cli.tiny.tasks import Part, part_of
 from selfee_cli.tiny.words import NUMBER_WORDS, SERIES
 
@@ -119,7 +120,8 @@ def test_code_holds_signs_and_numbers() -> None:
     assert sum(bool(re.search(r"return|let |\+\+|\w\(", question)) for question in asked) > 300
     assert sum("\n" in question for question in asked) > 250
     assert sum("+" in question or "-" in question for question in asked) > 500
-    assert sum(question in set(drawn()) for question in asked) > 100  # those that are short
+    alike_ones = set(drawn())
+    assert sum(question in alike_ones for question in asked) > 100  # those that are short
 
 
 KINDS = ("sum", "difference", "count", "row", "letters", "down", "before", "")
@@ -303,3 +305,17 @@ def test_what_is_trained_on_holds_no_sum_of_another_part() -> None:
             seen[part_of(content)] += 1
     assert set(seen) == {Part.TRAINING}
     assert seen[Part.TRAINING] > 100
+
+
+def test_no_question_of_the_study_is_met_in_training_however_it_is_typed() -> None:
+    study = evaluate.draw_tasks(Part.STUDY, 200, ["other"])
+    asked = {task.question.lower() for task in study}
+    assert len(asked) > 100
+    rng = random.Random(18)
+    trained = {
+        tasks.draw(rng, "other", asking=stage.asking).question.lower()
+        for stage in STAGES
+        for _ in range(500)
+    }
+    assert len(trained) > 3000
+    assert not trained & asked
